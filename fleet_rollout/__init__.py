@@ -1,0 +1,1 @@
+"""Ship one Git commit to many Kubernetes clusters, each judging it with its own metrics."""
