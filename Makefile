@@ -1,0 +1,60 @@
+# Every target installs what it needs: uv into .tools, locked dependencies into .venv, the lab's
+# binaries into the user's cache folder. CI calls the same targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/uv/bin/uv
+export UV_PYTHON_DOWNLOADS := never
+RUN := $(UV) run --locked --quiet
+STAMP := .venv/.synced
+
+.DEFAULT_GOAL := help
+.PHONY: help setup binaries fmt check test demo crds budgets conformance clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@echo "installing uv $(UV_VERSION) into .tools"
+	@$(PYTHON) -m venv .tools/uv
+	@.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): $(UV) pyproject.toml uv.lock
+	@echo "installing the locked dependencies into .venv"
+	@$(UV) sync --locked --quiet --python $(PYTHON)
+	@touch $@
+
+setup: $(STAMP) ## install uv and the locked dependencies
+
+binaries: setup ## find or build the lab's programs (once; cached)
+	@$(RUN) fleet-rollout lab binaries
+
+fmt: setup ## format and mend what ruff can
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+check: setup ## format, lint, types, layers, generated files
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) python -m fleet_rollout_api.crd --check config/crd
+	$(UV) lock --check
+
+test: binaries ## pass the tests on real parts
+	$(RUN) pytest -m "not conformance and not budget" $(ARGS)
+
+demo: binaries ## three clusters, one commit, a canary in each
+	@$(RUN) fleet-rollout lab demo $(ARGS)
+
+crds: setup ## write config/crd from the models
+	$(RUN) python -m fleet_rollout_api.crd config/crd
+
+budgets: binaries ## measure speed and memory against their limits
+	$(RUN) python -m tests.budgets $(ARGS)
+
+conformance: binaries ## run real Flagger on translated Canaries, to Succeeded and to Failed
+	$(RUN) pytest -m conformance $(ARGS)
+
+clean: ## remove what the targets above made here (not the cache)
+	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
