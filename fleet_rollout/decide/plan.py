@@ -1,0 +1,369 @@
+"""Which ClusterSyncs is an Application to have? One per policy and cluster; what is no longer wanted is deleted.
+
+A ClusterSync is recognised by policy and cluster, not by name, so that it keeps its name when others come and go.
+What has not been read yet (a Fleet, a cluster) leaves what is there as it is: a gap in reading never prunes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fleet_rollout.decide import conditions, dependencies, names
+from fleet_rollout.decide.placement import Clusters, Fleets, Placement, resolve
+from fleet_rollout.decide.problems import Problem
+from fleet_rollout_api.application import Application, SyncPolicy
+from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, ClusterSyncSpec, WantedArtifact
+from fleet_rollout_api.meta import ObjectMeta, ObjectName, OwnerReference
+
+Identity = tuple[str, ClusterReference]
+
+LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+# Reasons of a ClusterSync that is past writing its inventory: what it took over is on record.
+AFTER_INVENTORY = frozenset({"ReconciliationSucceeded", "PruneFailed", "HealthCheckFailed"})
+UNSUPPORTED_SOURCES = ("helm_repository", "oci_repository")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy on one cluster: the ClusterSync's name, and the name that Kurator gives it in the status."""
+
+    name: str
+    child: str
+    policy: str
+    cluster: ClusterReference
+
+
+@dataclass(frozen=True)
+class Update:
+    """A ClusterSync whose spec is to be replaced."""
+
+    name: str
+    spec: ClusterSyncSpec
+
+
+@dataclass(frozen=True)
+class Held:
+    """A ClusterSync that is to go once those it waits for have taken over what it has."""
+
+    name: str
+    waits_for: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SyncPlan:
+    """What to do on the hub, and the rows that the status shows, policy by policy in the fleet's order."""
+
+    create: tuple[ClusterSync, ...] = ()
+    update: tuple[Update, ...] = ()
+    delete: tuple[str, ...] = ()
+    held: tuple[Held, ...] = ()
+    rows: tuple[Row, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One policy on one cluster, before it has a name."""
+
+    policy: str
+    source: SyncPolicy
+    cluster: ClusterReference
+
+    @property
+    def identity(self) -> Identity:
+        return (self.policy, self.cluster)
+
+    @property
+    def child(self) -> str:
+        return names.child_name(self.policy, self.cluster.kind, self.cluster.name)
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What the policies of an Application ask for, and what must not be touched because too little is known."""
+
+    wanted: tuple[_Wanted, ...]
+    kept: frozenset[Identity]
+    kept_policies: frozenset[str]
+    problems: tuple[Problem, ...]
+
+    def keeps(self, identity: Identity) -> bool:
+        return identity in self.kept or identity[0] in self.kept_policies
+
+
+def own_and_taken(application: Application, syncs: Sequence[ClusterSync]) -> tuple[list[ClusterSync], frozenset[str]]:
+    """The namespace's ClusterSyncs, split into this Application's and the names that others have."""
+    uid = application.metadata.uid
+    own = [sync for sync in syncs if any(owner.uid == uid for owner in sync.metadata.owner_references)]
+    mine = {sync.metadata.name for sync in own}
+    return own, frozenset(sync.metadata.name for sync in syncs) - mine
+
+
+def plan_syncs(
+    application: Application,
+    *,
+    fleets: Fleets,
+    clusters: Clusters,
+    existing: Sequence[ClusterSync],
+    artifact: WantedArtifact | None,
+    taken: Container[str] = frozenset(),
+    requested_at: str | None = None,
+) -> SyncPlan:
+    """What turns `existing` into what `application` asks for. Without an artifact nothing is created.
+
+    `requested_at`: what the ClusterSyncs are asked to reconcile for; None leaves their last request as it is.
+    """
+    scope = _scope(application, fleets, clusters)
+    have, doubles = _by_identity(existing)
+    rows = _name_rows(application, scope.wanted, have, taken)
+    specs, problems = _specs(application, scope.wanted, rows, have, taken, artifact, requested_at)
+    create = [
+        _new(application, row, spec) for row, spec in zip(rows, specs, strict=True) if _is_missing(row, spec, have)
+    ]
+    update = [
+        Update(row.name, spec)
+        for row, spec in zip(rows, specs, strict=True)
+        if (old := have.get((row.policy, row.cluster))) and not _is_leaving(old) and old.spec != spec
+    ]
+    wanted = {(row.policy, row.cluster) for row in rows}
+    stale = [sync for key, sync in have.items() if key not in wanted and not scope.keeps(key)] + doubles
+    delete, held = _part(stale, rows, have, {update.name for update in update})
+    return SyncPlan(
+        tuple(create),
+        tuple(update),
+        delete,
+        held,
+        tuple(rows),
+        (*_source_problems(application), *scope.problems, *problems),
+    )
+
+
+def label_value(text: str) -> str:
+    """`text` where it may be a label's value, else a short form of it with a hash."""
+    if LABEL_VALUE.fullmatch(text):
+        return text
+    cut = re.sub(r"[^-A-Za-z0-9_.]", "-", text)[: names.NAME_LIMIT - names.HASH_LENGTH - 1].strip("-_.")
+    return f"{cut}-{names.short_hash(text)}".lstrip("-")
+
+
+def labels_of(application: str, policy: str, cluster: ClusterReference) -> dict[str, str]:
+    """The labels of a ClusterSync."""
+    return {
+        names.APP_LABEL: label_value(application),
+        names.POLICY_LABEL: label_value(policy),
+        names.CLUSTER_LABEL: label_value(cluster.name),
+    }
+
+
+def _source_problems(application: Application) -> list[Problem]:
+    found = [field for field in UNSUPPORTED_SOURCES if getattr(application.spec.source, field) is not None]
+    if application.spec.source.git_repository is not None or not found:
+        return []
+    field = {"helm_repository": "helmRepository", "oci_repository": "ociRepository"}[found[0]]
+    return [_not_supported(f"spec.source.{field}", "use spec.source.gitRepository")]
+
+
+def _not_supported(field: str, fix: str, policy: str = "") -> Problem:
+    return Problem(
+        "NotSupportedYet", f"{field} is accepted but not carried out yet; {fix}", terminal=True, policy=policy
+    )
+
+
+def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Scope:
+    wanted: list[_Wanted] = []
+    kept: set[Identity] = set()
+    kept_policies: set[str] = set()
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for index, policy in enumerate(application.spec.sync_policies):
+        name = names.policy_name(application.metadata.name, index, policy.name)
+        problem = _refused(index, name, policy, seen)
+        seen.add(name.lower())
+        if problem is not None:
+            problems.append(problem)
+            continue
+        placement = resolve(application, policy, fleets=fleets, clusters=clusters)
+        wanted += [_Wanted(name, policy, cluster) for cluster in placement.clusters]
+        kept |= {(name, cluster) for cluster in placement.unknown}
+        kept_policies |= {name} if placement.everything_unknown else set()
+        problems += _new_problems(placement, name, problems)
+    return _Scope(tuple(wanted), frozenset(kept), frozenset(kept_policies), tuple(problems))
+
+
+def _new_problems(placement: Placement, policy: str, known: Sequence[Problem]) -> list[Problem]:
+    """The placement's problems under the policy's name, those about a Fleet that all policies share only once."""
+    messages = {problem.message for problem in known if problem.cluster is None}
+    return [replace(problem, policy=policy) for problem in placement.problems if problem.message not in messages]
+
+
+def _refused(index: int, name: str, policy: SyncPolicy, seen: Container[str]) -> Problem | None:
+    field = f"spec.syncPolicies[{index}]"
+    if name.lower() in seen:
+        message = f"{field}: the policy name {name} is used twice; give one of them another name"
+        return Problem("DuplicatePolicy", message, terminal=True, policy=name)
+    if policy.kustomization is not None:
+        return None
+    if policy.helm is not None:
+        return _not_supported(f"{field}.helm", "use kustomization", name)
+    return Problem("PolicyEmpty", f"{field} has no kustomization; add one", terminal=True, policy=name)
+
+
+def _by_identity(existing: Sequence[ClusterSync]) -> tuple[dict[Identity, ClusterSync], list[ClusterSync]]:
+    """The ClusterSync of each policy and cluster, oldest first, and any second one (there should be none)."""
+    chosen: dict[Identity, ClusterSync] = {}
+    doubles: list[ClusterSync] = []
+    for sync in sorted(existing, key=lambda s: (_is_leaving(s), s.metadata.creation_timestamp or "", s.metadata.name)):
+        identity = (sync.spec.policy, sync.spec.cluster)
+        if chosen.setdefault(identity, sync) is not sync:
+            doubles.append(sync)
+    return chosen, doubles
+
+
+def _name_rows(
+    application: Application, wanted: Sequence[_Wanted], have: Mapping[Identity, ClusterSync], taken: Container[str]
+) -> list[Row]:
+    used = {sync.metadata.name for sync in have.values()}
+    rows: list[Row] = []
+    for want in wanted:
+        old = have.get(want.identity)
+        name = old.metadata.name if old is not None else _free_name(application, want, taken, used)
+        used.add(name)
+        rows.append(Row(name, want.child, want.policy, want.cluster))
+    return rows
+
+
+def _free_name(application: Application, want: _Wanted, taken: Container[str], used: Container[str]) -> str:
+    candidates = [want.child, names.taken_name(want.child, application.metadata.uid)]
+    free = next((name for name in candidates if name not in taken and name not in used), None)
+    # Two policies of one Application may read alike with their clusters: `a` + Cluster `cluster-x`, `a-cluster` + `x`.
+    return free or names.taken_name(
+        want.child, names.short_hash(f"{want.policy}/{want.cluster.kind}/{want.cluster.name}")
+    )
+
+
+def _specs(
+    application: Application,
+    wanted: Sequence[_Wanted],
+    rows: Sequence[Row],
+    have: Mapping[Identity, ClusterSync],
+    taken: Container[str],
+    artifact: WantedArtifact | None,
+    requested_at: str | None,
+) -> tuple[list[ClusterSyncSpec], list[Problem]]:
+    directory = dependencies.Directory(
+        application.metadata.namespace,
+        {(row.policy, row.cluster): row.name for row in rows},
+        {row.child: row.name for row in rows},
+        taken,
+    )
+    resolved, problems = _dependencies(wanted, rows, directory)
+    specs = []
+    for want, depends_on in zip(wanted, resolved, strict=True):
+        old = have.get(want.identity)
+        policy = want.source.kustomization
+        assert policy is not None  # _refused
+        spec = ClusterSyncSpec(
+            application=application.metadata.name,
+            policy=want.policy,
+            cluster=want.cluster,
+            artifact=artifact or (old.spec.artifact if old else None),
+            kustomization=policy.model_copy(update={"depends_on": depends_on}),
+            rollout=want.source.defaulted().rollout,
+            requested_at=requested_at or (old.spec.requested_at if old else None),
+        )
+        specs.append(spec)
+    return specs, problems
+
+
+def _dependencies(
+    wanted: Sequence[_Wanted], rows: Sequence[Row], directory: dependencies.Directory
+) -> tuple[list[list[ObjectName]], list[Problem]]:
+    resolved: list[list[ObjectName]] = []
+    problems: list[Problem] = []
+    for want in wanted:
+        assert want.source.kustomization is not None
+        found, missing = dependencies.resolve(want.source.kustomization.depends_on, want.cluster, directory)
+        resolved.append(found)
+        problems += [replace(problem, policy=want.policy) for problem in missing]
+    edges = {row.name: [each.name for each in found] for row, found in zip(rows, resolved, strict=True) if found}
+    ways = dependencies.cycles(edges)
+    problems += [_cycle(row, ways[row.name]) for row in rows if row.name in ways]
+    return resolved, problems
+
+
+def _cycle(row: Row, way: Sequence[str]) -> Problem:
+    message = f"dependsOn goes in a circle: {' -> '.join(way)}; remove one of these dependencies"
+    return Problem("DependencyCycle", message, terminal=True, policy=row.policy, cluster=row.cluster)
+
+
+def _is_leaving(sync: ClusterSync) -> bool:
+    return sync.metadata.deletion_timestamp is not None
+
+
+def _is_missing(row: Row, spec: ClusterSyncSpec, have: Mapping[Identity, ClusterSync]) -> bool:
+    return (row.policy, row.cluster) not in have and spec.artifact is not None
+
+
+def _new(application: Application, row: Row, spec: ClusterSyncSpec) -> ClusterSync:
+    meta = application.metadata
+    owner = OwnerReference(api_version="apps.kurator.dev/v1alpha1", kind="Application", name=meta.name, uid=meta.uid)
+    return ClusterSync(
+        metadata=ObjectMeta(
+            name=row.name,
+            namespace=meta.namespace,
+            labels=labels_of(meta.name, row.policy, row.cluster),
+            finalizers=[names.FINALIZER],
+            owner_references=[owner],
+        ),
+        spec=spec,
+    )
+
+
+def _part(
+    stale: Sequence[ClusterSync], rows: Sequence[Row], have: Mapping[Identity, ClusterSync], changed: Container[str]
+) -> tuple[tuple[str, ...], tuple[Held, ...]]:
+    """The stale ones that can go now, and those that wait: a renamed policy's objects must not go and come back."""
+    pending: dict[ClusterReference, list[str]] = {}
+    for row in rows:
+        sync = have.get((row.policy, row.cluster))
+        if sync is None or row.name in changed or not has_taken_over(sync):
+            pending.setdefault(row.cluster, []).append(row.name)
+    delete: list[str] = []
+    held: list[Held] = []
+    for sync in stale:
+        waits_for = pending.get(sync.spec.cluster, [])
+        if _is_leaving(sync):
+            continue
+        if waits_for and _holds_objects(sync):
+            held.append(Held(sync.metadata.name, tuple(waits_for)))
+        else:
+            delete.append(sync.metadata.name)
+    return tuple(delete), tuple(held)
+
+
+def _holds_objects(sync: ClusterSync) -> bool:
+    inventory = sync.status.inventory
+    return sync.status.inventory_parts > 0 or (inventory is not None and bool(inventory.entries))
+
+
+def has_taken_over(sync: ClusterSync) -> bool:
+    """Whether the inventory of `sync` names all that its spec wants, so that nobody else deletes it.
+
+    A suspended one takes over nothing more. One that fails before its inventory is written has taken over nothing.
+    """
+    wanted, status = sync.spec.artifact, sync.status
+    if sync.spec.kustomization.suspend:
+        return True
+    if wanted is None:
+        return False
+    if status.last_applied_digest == wanted.digest and status.observed_generation >= sync.metadata.generation:
+        return True
+    ready = conditions.get(status.conditions, conditions.READY)
+    return (
+        ready is not None
+        and ready.reason in AFTER_INVENTORY
+        and (ready.observed_generation or 0) >= sync.metadata.generation
+        and status.last_attempted_revision == wanted.revision
+    )

@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet_rollout.decide import names
+from fleet_rollout.decide.plan import Held, has_taken_over, label_value, own_and_taken, plan_syncs
+from fleet_rollout_api.application import Application
+from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, WantedArtifact
+from fleet_rollout_api.fleet import Fleet
+
+C1 = WantedArtifact(revision="main@sha1:c1", digest="sha256:1")
+C2 = WantedArtifact(revision="main@sha1:c2", digest="sha256:2")
+NOW = "2026-01-01T00:00:00Z"
+KUSTOMIZATION = {"interval": "1m", "prune": True}
+M1, M2 = (ClusterReference(kind="AttachedCluster", name=name) for name in ("m1", "m2"))
+
+
+def policy(name=None, *, depends_on=(), **fields):
+    kustomization = (
+        KUSTOMIZATION | {"dependsOn": [{"name": each} for each in depends_on]} | fields.pop("kustomization", {})
+    )
+    return (
+        {"kustomization": kustomization, "destination": {"fleet": "shop"}} | ({"name": name} if name else {}) | fields
+    )
+
+
+def application(*policies, name="web", uid="0a1b2c3d-4e5f", source=None):
+    spec = {
+        "source": source or {"gitRepository": {"url": "https://git/x", "interval": "1m"}},
+        "syncPolicies": list(policies) or [policy()],
+    }
+    return Application.model_validate({"metadata": {"name": name, "namespace": "ns", "uid": uid}, "spec": spec})
+
+
+def fleet(*clusters):
+    members = [{"kind": "AttachedCluster", "name": cluster} for cluster in clusters]
+    return {
+        "shop": Fleet.model_validate({"metadata": {"name": "shop", "namespace": "ns"}, "spec": {"clusters": members}})
+    }
+
+
+def labels(**clusters):
+    return {("AttachedCluster", name): value for name, value in clusters.items()}
+
+
+def plan(app, existing=(), *, artifact=C1, clusters=("m1", "m2"), fleets=None, known=None, **more):
+    fleets = fleet(*clusters) if fleets is None else fleets
+    known = labels(**{name: {} for name in clusters}) if known is None else known
+    return plan_syncs(app, fleets=fleets, clusters=known, existing=existing, artifact=artifact, **more)
+
+
+def carried_out(result, existing=(), *, applied=True):
+    """The ClusterSyncs after a plan was carried out and, if `applied`, every sync has done its work."""
+    specs = {update.name: update.spec for update in result.update}
+    kept = [sync for sync in existing if sync.metadata.name not in result.delete]
+    kept = [sync.model_copy(update={"spec": specs.get(sync.metadata.name, sync.spec)}) for sync in kept]
+    syncs = [*kept, *result.create]
+    return [done(sync) for sync in syncs] if applied else syncs
+
+
+def done(sync, **status):
+    status = {
+        "observed_generation": sync.metadata.generation,
+        "last_applied_digest": sync.spec.artifact.digest,
+        "inventory": {"entries": [{"id": f"ns_{sync.metadata.name}__ConfigMap", "v": "v1"}]},
+    } | status
+    return sync.model_copy(update={"status": sync.status.model_validate(sync.status.model_dump() | status)})
+
+
+def created(result):
+    return [sync.metadata.name for sync in result.create]
+
+
+def test_g30_one_cluster_sync_per_policy_and_cluster():
+    app = application(
+        policy(destination={"fleet": "shop", "clusterSelector": {"matchLabels": {"env": "dev"}}}), policy("db")
+    )
+    result = plan(app, known=labels(m1={"env": "dev"}, m2={"env": "prod"}))
+    assert created(result) == ["web-0-attachedcluster-m1", "db-attachedcluster-m1", "db-attachedcluster-m2"]
+    sync = result.create[0]
+    assert sync.metadata.labels == {names.APP_LABEL: "web", names.POLICY_LABEL: "web-0", names.CLUSTER_LABEL: "m1"}
+    assert sync.metadata.finalizers == [names.FINALIZER]
+    [owner] = sync.metadata.owner_references
+    assert owner.dump() == {
+        "apiVersion": "apps.kurator.dev/v1alpha1",
+        "kind": "Application",
+        "name": "web",
+        "uid": "0a1b2c3d-4e5f",
+    }
+    assert (sync.spec.cluster, sync.spec.artifact, sync.spec.application) == (M1, C1, "web")
+    assert [(row.name, row.policy, row.cluster) for row in result.rows] == [
+        ("web-0-attachedcluster-m1", "web-0", M1),
+        ("db-attachedcluster-m1", "db", M1),
+        ("db-attachedcluster-m2", "db", M2),
+    ]
+
+
+def test_g31_without_destination_the_hub_itself():
+    bare = policy()
+    del bare["destination"]
+    assert created(plan(application(bare), fleets={}, known={})) == ["web-0-currentcluster-host"]
+
+
+def test_g32_long_names_stay_unique_and_valid():
+    app = application(policy("p" * 50))
+    result = plan(app, clusters=("cluster-number-one-of-x", "cluster-number-one-of-y"))
+    assert len(set(created(result))) == 2
+    assert all(len(name) <= 63 and name[-1].isalnum() for name in created(result))
+
+
+def test_a_name_of_another_application_gets_a_suffix_and_the_row_keeps_kurators():
+    result = plan(application(), taken={"web-0-attachedcluster-m1"}, clusters=("m1",))
+    assert created(result) == ["web-0-attachedcluster-m1-0a1b2"]
+    assert result.rows[0].child == "web-0-attachedcluster-m1"
+    syncs = carried_out(result)
+    assert plan(application(), syncs, clusters=("m1",)).rows[0].name == "web-0-attachedcluster-m1-0a1b2"
+
+
+def test_policy_and_cluster_that_read_alike_get_different_names():
+    app = application(policy("a"), policy("a-attachedcluster"), policy("a.b"))
+    clusters = ("attachedcluster-x", "x")
+    found = [
+        sync.metadata.name
+        for sync in plan(app, clusters=clusters, taken={"a-attachedcluster-attachedcluster-x-0a1b2"}).create
+    ]
+    assert len(set(found)) == len(found) == 6
+
+
+def test_own_and_taken_go_by_owner():
+    mine = carried_out(plan(application()))
+    others = carried_out(plan(application(policy("db"), name="other", uid="ff")))
+    assert own_and_taken(application(), mine + others) == (mine, frozenset(s.metadata.name for s in others))
+
+
+def test_nothing_changes_when_nothing_changed():
+    syncs = carried_out(plan(application()))
+    again = plan(application(), syncs)
+    assert (again.create, again.update, again.delete, again.held, again.problems) == ((), (), (), (), ())
+
+
+def test_a_new_artifact_updates_and_a_source_without_one_keeps_the_last():
+    syncs = carried_out(plan(application()))
+    assert {update.spec.artifact for update in plan(application(), syncs, artifact=C2).update} == {C2}
+    assert plan(application(), syncs, artifact=None).update == ()
+    assert plan(application(), artifact=None).create == ()
+
+
+def test_a_request_reaches_every_sync_once():
+    syncs = carried_out(plan(application()))
+    asked = plan(application(), syncs, requested_at="x")
+    assert {update.spec.requested_at for update in asked.update} == {"x"}
+    syncs = carried_out(asked, syncs)
+    assert plan(application(), syncs, requested_at="x").update == plan(application(), syncs).update == ()
+
+
+def test_left_out_fields_of_the_rollout_are_filled_in():
+    rollout = {
+        "trafficRoutingProvider": "kuma",
+        "workload": {"name": "cart"},
+        "serviceName": "cart",
+        "port": 80,
+        "rolloutPolicy": {"skipTrafficAnalysis": True},
+    }
+    result = plan(application(policy(rollout=rollout, kustomization={"targetNamespace": "shop"})))
+    assert result.create[0].spec.rollout.workload.namespace == "shop"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clusters": ("m1",), "known": labels(m1={}, m2={})},  # left the fleet (G 34)
+        {"known": labels(m1={}, m2=None)},  # its object was deleted
+    ],
+    ids=["left the fleet", "object deleted"],
+)
+def test_g34_a_cluster_that_goes_is_pruned(change):
+    syncs = carried_out(plan(application()))
+    result = plan(application(), syncs, **change)
+    assert result.delete == ("web-0-attachedcluster-m2",)
+    assert [row.cluster for row in result.rows] == [M1]
+
+
+def test_g34_a_selector_that_no_longer_matches_prunes():
+    chosen = policy(destination={"fleet": "shop", "clusterSelector": {"matchLabels": {"env": "dev"}}})
+    syncs = carried_out(plan(application(chosen), known=labels(m1={"env": "dev"}, m2={"env": "dev"})))
+    result = plan(application(chosen), syncs, known=labels(m1={"env": "dev"}, m2={"env": "prod"}))
+    assert result.delete == ("web-0-attachedcluster-m2",)
+
+
+def test_g38_a_deleted_fleet_prunes_what_it_brought():
+    syncs = carried_out(plan(application()))
+    result = plan(application(), syncs, fleets={"shop": None})
+    assert set(result.delete) == {"web-0-attachedcluster-m1", "web-0-attachedcluster-m2"}
+    assert [problem.reason for problem in result.problems] == ["FleetNotFound"]
+
+
+def test_what_has_not_been_read_yet_is_kept_as_it_is():
+    syncs = carried_out(plan(application()))
+    assert plan(application(), syncs, fleets={}, artifact=C2) == plan(application(), syncs, fleets={})
+    gap = plan(application(), syncs, known=labels(m1={}), artifact=C2)
+    assert gap.delete == ()
+    assert [update.name for update in gap.update] == ["web-0-attachedcluster-m1"]
+
+
+def test_a_missing_fleet_is_said_once_and_other_policies_go_on():
+    bare = policy("host")
+    bare["destination"] = {"fleet": ""}
+    result = plan(application(policy("a"), policy("b"), bare), fleets={"shop": None})
+    assert [problem.reason for problem in result.problems] == ["FleetNotFound"]
+    assert created(result) == ["host-currentcluster-host"]
+
+
+def test_a_missing_cluster_is_a_problem_of_each_policy():
+    result = plan(application(policy("a"), policy("b")), known=labels(m1={}, m2=None))
+    assert [(problem.policy, problem.cluster) for problem in result.problems] == [("a", M2), ("b", M2)]
+
+
+def test_a_removed_policy_is_pruned_once_the_others_have_settled():
+    syncs = carried_out(plan(application(policy("a"), policy("b")), clusters=("m1",)))
+    assert plan(application(policy("a")), syncs, clusters=("m1",)).delete == ("b-attachedcluster-m1",)
+
+
+def test_a_policy_switched_to_helm_is_pruned_and_says_so():
+    helm = {"interval": "1m", "chart": {"spec": {"chart": "db"}}}
+    switched = {"name": "a", "helm": helm, "destination": {"fleet": "shop"}}
+    syncs = carried_out(plan(application(policy("a"))))
+    result = plan(application(switched), syncs)
+    assert set(result.delete) == {"a-attachedcluster-m1", "a-attachedcluster-m2"}
+    [problem] = result.problems
+    assert (problem.reason, problem.policy, problem.terminal) == ("NotSupportedYet", "a", True)
+    assert problem.message == "spec.syncPolicies[0].helm is accepted but not carried out yet; use kustomization"
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ({"helmRepository": {"url": "https://x", "interval": "1m"}}, "spec.source.helmRepository"),
+        ({"ociRepository": {"url": "oci://x", "interval": "1m"}}, "spec.source.ociRepository"),
+    ],
+)
+def test_another_source_kind_says_so_and_prunes_nothing(source, field):
+    syncs = carried_out(plan(application()))
+    result = plan(application(source=source), syncs, artifact=None)
+    assert (result.delete, result.update) == ((), ())
+    assert result.problems[0].message.startswith(f"{field} is accepted but not carried out yet")
+
+
+def test_source_problems_need_a_source_of_that_kind():
+    assert plan(application(source={"gitRepository": {"url": "https://x", "interval": "1m"}})).problems == ()
+    assert plan(application(source={"unknown": {}})).problems == ()
+
+
+def test_policies_that_the_crd_would_refuse_are_named():
+    result = plan(application(policy("a"), policy("A"), {"name": "none", "destination": {"fleet": "shop"}}))
+    assert [(problem.reason, problem.policy) for problem in result.problems] == [
+        ("DuplicatePolicy", "A"),
+        ("PolicyEmpty", "none"),
+    ]
+
+
+def test_a_renamed_policy_hands_over_before_the_old_one_goes():
+    before = carried_out(plan(application(policy("old")), clusters=("m1",)))
+    renamed = application(policy("new"))
+    first = plan(renamed, before, clusters=("m1",))
+    assert created(first) == ["new-attachedcluster-m1"]
+    assert first.delete == ()
+    assert first.held == (Held("old-attachedcluster-m1", ("new-attachedcluster-m1",)),)
+    under_way = carried_out(first, before, applied=False)
+    assert plan(renamed, under_way, clusters=("m1",)).delete == ()
+    assert plan(renamed, carried_out(first, before), clusters=("m1",)).delete == ("old-attachedcluster-m1",)
+
+
+def test_hand_over_waits_only_for_the_same_cluster():
+    before = carried_out(plan(application(policy("old"))))
+    after = plan(application(policy("new")), before, clusters=("m1",))
+    assert after.delete == ("old-attachedcluster-m2",)
+    assert [held.name for held in after.held] == ["old-attachedcluster-m1"]
+
+
+def test_what_never_brought_anything_goes_at_once():
+    before = carried_out(plan(application(policy("old")), clusters=("m1",)), applied=False)
+    assert plan(application(policy("new")), before, clusters=("m1",)).delete == ("old-attachedcluster-m1",)
+
+
+def test_an_inventory_in_parts_counts_as_brought():
+    [sync] = carried_out(plan(application(policy("old")), clusters=("m1",)), applied=False)
+    parted = sync.model_copy(update={"status": sync.status.model_copy(update={"inventory_parts": 2})})
+    assert plan(application(policy("new")), [parted], clusters=("m1",)).held[0].name == "old-attachedcluster-m1"
+
+
+def ready(reason, generation=0):
+    return [
+        {
+            "type": "Ready",
+            "status": "False",
+            "reason": reason,
+            "lastTransitionTime": NOW,
+            "observedGeneration": generation,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, True),
+        ({"last_applied_digest": "sha256:0"}, False),
+        (
+            {
+                "last_applied_digest": None,
+                "last_attempted_revision": C1.revision,
+                "conditions": ready("HealthCheckFailed"),
+            },
+            True,
+        ),
+        (
+            {"last_applied_digest": None, "last_attempted_revision": C1.revision, "conditions": ready("BuildFailed")},
+            False,
+        ),
+        ({"last_applied_digest": None, "last_attempted_revision": "old", "conditions": ready("PruneFailed")}, False),
+    ],
+)
+def test_taking_over_means_that_the_inventory_is_written(status, expected):
+    [sync] = plan(application(), clusters=("m1",)).create
+    assert has_taken_over(done(sync, **status)) is expected
+
+
+def test_taking_over_is_about_the_spec_of_now():
+    [sync] = plan(application(), clusters=("m1",)).create
+    newer = sync.model_copy(update={"metadata": sync.metadata.model_copy(update={"generation": 2})})
+    assert not has_taken_over(done(newer, observed_generation=1))
+    assert not has_taken_over(sync.model_copy(update={"spec": sync.spec.model_copy(update={"artifact": None})}))
+
+
+def test_a_suspended_sync_holds_nobody_up():
+    suspended = application(policy("b", kustomization={"suspend": True}))
+    syncs = carried_out(plan(application(policy("a"))), applied=True)
+    syncs += carried_out(plan(suspended), applied=False)
+    assert len(plan(suspended, syncs).delete) == 2
+
+
+def leaving(sync):
+    return sync.model_copy(update={"metadata": sync.metadata.model_copy(update={"deletion_timestamp": NOW})})
+
+
+def test_one_that_is_being_deleted_is_waited_for():
+    syncs = [leaving(sync) for sync in carried_out(plan(application(), clusters=("m1",)))]
+    result = plan(application(), syncs, artifact=C2, clusters=("m1",))
+    assert (result.create, result.update, result.delete) == ((), (), ())
+    assert plan(application(policy("new")), syncs, clusters=("m1",)).delete == ()
+
+
+def test_a_second_sync_for_the_same_place_goes():
+    [sync] = carried_out(plan(application(), clusters=("m1",)))
+    copy = sync.model_copy(update={"metadata": sync.metadata.model_copy(update={"name": "zz-copy"})})
+    assert plan(application(), [copy, sync], clusters=("m1",)).delete == ("zz-copy",)
+
+
+def depends(result):
+    return {sync.metadata.name: [each.name for each in sync.spec.kustomization.depends_on] for sync in result.create}
+
+
+def test_depends_on_names_policies_on_the_same_cluster_or_kurators_children():
+    app = application(policy("a"), policy("b", depends_on=["a"]), policy("c", depends_on=["a-attachedcluster-m1"]))
+    found = depends(plan(app))
+    assert found["b-attachedcluster-m1"] == ["a-attachedcluster-m1"]
+    assert found["b-attachedcluster-m2"] == ["a-attachedcluster-m2"]
+    assert found["c-attachedcluster-m2"] == ["a-attachedcluster-m1"]
+
+
+def test_an_unknown_dependency_is_a_problem_and_is_not_dropped():
+    result = plan(application(policy("b", depends_on=["nobody"])), clusters=("m1",))
+    assert depends(result) == {"b-attachedcluster-m1": ["nobody"]}
+    [problem] = result.problems
+    assert (problem.reason, problem.policy, problem.cluster) == ("DependencyNotFound", "b", M1)
+    assert problem.message.startswith(
+        "dependency 'ns/nobody' not found: no policy of this name is placed on AttachedCluster/m1"
+    )
+
+
+def test_dependencies_outside_the_application_are_left_as_written():
+    other = {"name": "x", "namespace": "elsewhere"}
+    app = application(policy("b", kustomization={"dependsOn": [other, {"name": "theirs"}]}))
+    result = plan(app, clusters=("m1",), taken={"theirs"})
+    assert [each.dump() for each in result.create[0].spec.kustomization.depends_on] == [
+        other,
+        {"name": "theirs", "namespace": "ns"},
+    ]
+    assert result.problems == ()
+
+
+def test_a_circle_of_dependencies_is_named():
+    app = application(policy("a", depends_on=["b"]), policy("b", depends_on=["a"]), policy("c", depends_on=["a"]))
+    problems = plan(app, clusters=("m1",)).problems
+    assert [(problem.reason, problem.policy) for problem in problems] == [
+        ("DependencyCycle", "a"),
+        ("DependencyCycle", "b"),
+    ]
+    assert "a-attachedcluster-m1 -> b-attachedcluster-m1 -> a-attachedcluster-m1" in problems[0].message
+
+
+@pytest.mark.parametrize("text", ["web", "", "a" * 63, "A.b_c-9"])
+def test_a_valid_label_value_stays(text):
+    assert label_value(text) == text
+
+
+@given(st.text(max_size=200))
+def test_any_text_becomes_a_valid_label_value(text):
+    import re
+
+    assert re.fullmatch(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", label_value(text))
+
+
+POLICIES = st.lists(st.sampled_from(["a", "b", "c", "a-attachedcluster", "p" * 60]), min_size=1, unique=True)
+CLUSTERS = st.lists(st.sampled_from(["m1", "m2", "attachedcluster-m1", "c" * 60]), unique=True)
+
+
+@given(old=POLICIES, old_clusters=CLUSTERS, new=POLICIES, new_clusters=CLUSTERS)
+def test_every_change_settles_in_two_plans_and_never_shares_a_name(old, old_clusters, new, new_clusters):
+    app = application(*(policy(name) for name in new))
+    syncs = carried_out(plan(application(*(policy(name) for name in old)), clusters=tuple(old_clusters)))
+    for _ in range(2):
+        result = plan(app, syncs, clusters=tuple(new_clusters), artifact=C2)
+        syncs = carried_out(result, syncs)
+        found = [sync.metadata.name for sync in syncs]
+        assert len(found) == len(set(found))
+    assert {(s.spec.policy, s.spec.cluster.name) for s in syncs} == {(p, c) for p in new for c in new_clusters}
+    final = plan(app, syncs, clusters=tuple(new_clusters), artifact=C2)
+    assert (final.create, final.update, final.delete, final.held) == ((), (), (), ())
+    assert all(ClusterSync.model_validate(sync.dump()) == sync for sync in syncs)
