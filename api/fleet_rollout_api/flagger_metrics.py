@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -53,4 +53,3 @@ class MetricTemplate(Model):
     kind: Literal["MetricTemplate"] = "MetricTemplate"
     metadata: ObjectMeta
     spec: MetricTemplateSpec = Field(description="The query and whom to ask.")
-    status: dict[str, Any] | None = Field(None, description="Unused; kept because Flagger's CRD has a status.")

@@ -29,8 +29,6 @@ AnyJson = Annotated[Any, WithJsonSchema({"x-kubernetes-preserve-unknown-fields":
 # What ends up in an argument, a path or a log line holds no line breaks and no terminal codes.
 PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 
-LabelMap = dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]]
-
 
 @dataclass(frozen=True)
 class Rule:
