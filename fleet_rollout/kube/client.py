@@ -1,0 +1,247 @@
+"""What can be asked of one API server: get, list, watch, create, apply, patch, replace, delete, discovery.
+
+Objects are dicts, in and out; nothing of a user's manifest passes through a model. The only client of
+the service, for the hub and for members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from fleet_rollout.kube.discovery import Discovery, Resource
+from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
+from fleet_rollout.kube.transport import JSON, LIST_LIMIT, Connection, Fence, Limits, Request, Transport
+from fleet_rollout.settings import Settings
+
+__all__ = ["ApiError", "Cluster", "Connection", "Event", "NoSuchKind", "Resource", "Unreachable"]
+
+APPLY = "application/apply-patch+yaml"
+PATCH_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+PAGE = 500
+
+Object = dict[str, Any]
+Operations = list[Any]  # `list` is a verb inside Cluster
+
+
+class Event(NamedTuple):
+    """A change. SYNCED (obj is {}) follows each full listing; BOOKMARK only carries a resourceVersion."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED", "BOOKMARK"]
+    obj: Object
+
+
+class Cluster:
+    """One API server. Raises ApiError for its refusals and Unreachable where there is no answer.
+
+    `fence` is asked directly before every changing request leaves; what it raises passes through.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        *,
+        fence: Fence | None = None,
+        attempt: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.name = connection.name
+        limits = Limits(
+            connect=settings.member_connect_timeout,
+            request=settings.member_request_timeout,
+            silence=settings.watch_silence,
+            in_flight=settings.member_in_flight,
+        )
+        self._watch_seconds = int(settings.watch_timeout)
+        self._transport = Transport(connection, limits, fence=fence, attempt=attempt)
+        self._discovery = Discovery(self._fetch)
+
+    async def get(
+        self, resource: Resource, name: str, namespace: str = "", *, impersonate: str | None = None
+    ) -> Object | None:
+        """The object, or None where there is none."""
+        request = Request("GET", resource.path(namespace, name), impersonate=impersonate, repeatable=True)
+        try:
+            return await self._object(request)
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        impersonate: str | None = None,
+        metadata_only: bool = False,
+    ) -> tuple[list[Object], str]:
+        """All objects, with apiVersion and kind, and the resourceVersion to watch from."""
+        params = {"limit": str(PAGE)}
+        if label_selector:
+            params["labelSelector"] = label_selector
+        found: list[Object] = []
+        while True:
+            page = await self._page(resource, namespace, params, impersonate, metadata_only)
+            found += [_typed(item, resource) for item in page.get("items") or []]
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return found, str(metadata.get("resourceVersion", ""))
+            params["continue"] = metadata["continue"]
+
+    async def _page(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        params: dict[str, str],
+        impersonate: str | None,
+        metadata_only: bool,
+    ) -> Object:
+        accept = METADATA_LIST if metadata_only else JSON
+        path = resource.path(namespace)
+        request = Request("GET", path, dict(params), None, JSON, accept, impersonate, True, LIST_LIMIT)
+        return await self._object(request)
+
+    async def create(self, resource: Resource, obj: Object, *, manager: str) -> Object:
+        """Create; the name being taken is an ApiError that `is_already_exists`."""
+        path = resource.path(_namespace(obj))
+        return await self._object(Request("POST", path, {"fieldManager": manager}, obj))
+
+    async def apply(
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        manager: str,
+        force: bool = True,
+        dry_run: bool = False,
+        impersonate: str | None = None,
+        subresource: str = "",
+    ) -> tuple[Object, bool]:
+        """Server-side apply. The object as it stands now, and whether it is new."""
+        params = {"fieldManager": manager, "force": "true" if force else "false"}
+        if dry_run:
+            params["dryRun"] = "All"
+        path = resource.path(_namespace(obj), obj["metadata"]["name"], subresource)
+        request = Request("PATCH", path, params, obj, APPLY, impersonate=impersonate, repeatable=True)
+        status, answer = await self._transport.send(request)
+        return answer, status == 201
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str,
+        patch: Object | Operations,
+        *,
+        kind: Literal["merge", "json"],
+        subresource: str = "",
+        manager: str = "",
+        impersonate: str | None = None,
+    ) -> Object:
+        """A merge patch (dict) or a JSON patch (list of operations)."""
+        params = {"fieldManager": manager} if manager else {}
+        path = resource.path(namespace, name, subresource)
+        return await self._object(Request("PATCH", path, params, patch, PATCH_TYPES[kind], impersonate=impersonate))
+
+    async def replace(self, resource: Resource, obj: Object, *, subresource: str = "", manager: str) -> Object:
+        """Put the whole object; with a resourceVersion in it, only where nobody changed it meanwhile."""
+        path = resource.path(_namespace(obj), obj["metadata"]["name"], subresource)
+        return await self._object(Request("PUT", path, {"fieldManager": manager}, obj))
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        propagation: str = "Background",
+        impersonate: str | None = None,
+    ) -> bool:
+        """False where it was gone already. A failed precondition is an ApiError that `is_conflict`."""
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        if preconditions := {field: value for field, value in wanted.items() if value is not None}:
+            options["preconditions"] = preconditions
+        path = resource.path(namespace, name)
+        try:
+            await self._transport.send(
+                Request("DELETE", path, {}, options, impersonate=impersonate, repeatable=uid is not None)
+            )
+        except ApiError as error:
+            if error.is_not_found:
+                return False
+            raise
+        return True
+
+    async def resource_for(self, api_version: str, kind: str) -> Resource:
+        """The resource of a kind, asked of the server once and again for unknown ones; else NoSuchKind."""
+        return await self._discovery.find(api_version, kind)
+
+    async def server_version(self) -> str:
+        """Such as `v1.37.2`."""
+        return str((await self._object(Request("GET", "/version", repeatable=True)))["gitVersion"])
+
+    async def watch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        metadata_only: bool = False,
+        resource_version: str = "",
+    ) -> AsyncIterator[Event]:
+        """Changes since `resource_version` over one connection, until the server ends it.
+
+        Raises ApiError for an ERROR event too (410: list again).
+        """
+        params = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(self._watch_seconds)}
+        params |= {"resourceVersion": resource_version} if resource_version else {}
+        params |= {"labelSelector": label_selector} if label_selector else {}
+        accept = METADATA if metadata_only else JSON
+        request = Request("GET", resource.path(namespace), params, accept=accept)
+        async with self._transport.stream(request) as lines, aclosing(lines):
+            async for line in lines:
+                yield _event(line, resource, self.name)
+
+    async def close(self) -> None:
+        """Give the connections back. The cluster can be used again after."""
+        await self._transport.close()
+
+    async def _object(self, request: Request) -> Object:
+        _, answer = await self._transport.send(request)
+        if not isinstance(answer, dict):
+            raise Unreachable(self.name, "answered with JSON that is no object", maybe_sent=True)
+        return answer
+
+    async def _fetch(self, path: str, accept: str) -> Any:
+        return await self._object(Request("GET", path, accept=accept, repeatable=True, limit=LIST_LIMIT))
+
+
+def _namespace(obj: Object) -> str:
+    return str(obj["metadata"].get("namespace") or "")
+
+
+def _typed(item: Object, resource: Resource) -> Object:
+    """Items of a list carry no type, those of a metadata list a type of their own."""
+    return {**item, "apiVersion": resource.api_version, "kind": resource.kind}
+
+
+def _event(line: bytes, resource: Resource, cluster: str) -> Event:
+    try:
+        event = orjson.loads(line)
+        kind, obj = event["type"], event["object"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise Unreachable(cluster, "a watch sent something that is no event", maybe_sent=False) from error
+    if kind == "ERROR":
+        message = obj.get("message", "")
+        raise ApiError(int(obj.get("code") or 500), obj.get("reason", ""), message, obj.get("details"))
+    return Event(kind, _typed(obj, resource))

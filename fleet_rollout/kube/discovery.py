@@ -1,0 +1,135 @@
+"""Which kinds an API server serves: aggregated discovery, two requests for all of them.
+
+Pure parsing of the answers, and a cache that asks again (not more than once a second) for a kind it
+does not know, because its CRD may have been installed since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from fleet_rollout.kube.errors import ApiError, NoSuchKind
+
+AGGREGATED = ",".join(
+    [f"application/json;g=apidiscovery.k8s.io;v={v};as=APIGroupDiscoveryList" for v in ("v2", "v2beta1")]
+    + ["application/json"]
+)
+LEAST_PAUSE = 1.0
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind as the URL names it."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of one object, or of all in a namespace (or in the cluster)."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if namespace and self.namespaced:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts += [self.plural, *(quote(part, safe="") for part in (name, subresource) if part)]
+        return "/".join(parts)
+
+
+Kinds = dict[tuple[str, str], Resource]
+Fetch = Callable[[str, str], Awaitable[Any]]  # path, accept header -> parsed JSON
+
+
+class Discovery:
+    """The kinds of one API server, kept until an unknown one is asked for."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._kinds: Kinds = {}
+        self._started = 0
+        self._finished = 0
+        self._last = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def find(self, api_version: str, kind: str) -> Resource:
+        """The resource of a kind; raises NoSuchKind where the server, asked anew, does not have it."""
+        wanted = (api_version, kind)
+        if wanted not in self._kinds:
+            await self._refresh(wanted)
+        if wanted not in self._kinds:
+            raise NoSuchKind(api_version, kind)
+        return self._kinds[wanted]
+
+    async def _refresh(self, wanted: tuple[str, str]) -> None:
+        """Ask the server, unless what others asked meanwhile answers it: the kind, or a listing begun after now."""
+        enough = self._started + 1
+        async with self._lock:
+            if wanted in self._kinds or self._finished >= enough:
+                return
+            await asyncio.sleep(max(0.0, self._last + LEAST_PAUSE - time.monotonic()))
+            self._last = time.monotonic()
+            self._started += 1
+            number = self._started
+            self._kinds = await self._listed()
+            self._finished = number
+
+    async def _listed(self) -> Kinds:
+        kinds: Kinds = {}
+        for path in ("/api", "/apis"):
+            answer = await self._fetch(path, AGGREGATED)
+            if answer.get("kind") == "APIGroupDiscoveryList":
+                kinds.update(aggregated(answer))
+            else:
+                kinds.update(await self._one_by_one(answer))
+        return kinds
+
+    async def _one_by_one(self, answer: dict[str, Any]) -> Kinds:
+        """For servers before Kubernetes 1.26. A group whose own server is down is left out, as kubectl does."""
+        core = [(version, f"/api/{version}") for version in answer.get("versions", []) if isinstance(version, str)]
+        groups = [
+            (version["groupVersion"], f"/apis/{version['groupVersion']}")
+            for group in answer.get("groups", [])
+            for version in group.get("versions", [])
+        ]
+        kinds: Kinds = {}
+        for api_version, path in core + groups:
+            try:
+                kinds.update(listed(api_version, await self._fetch(path, "application/json")))
+            except ApiError:
+                continue
+        return kinds
+
+
+def aggregated(answer: dict[str, Any]) -> Kinds:
+    """The kinds in an APIGroupDiscoveryList."""
+    return {(resource.api_version, resource.kind): resource for resource in _aggregated(answer)}
+
+
+def _aggregated(answer: dict[str, Any]) -> Iterator[Resource]:
+    for group in answer.get("items", []):
+        name = (group.get("metadata") or {}).get("name", "")
+        for version in group.get("versions", []):
+            for entry in version.get("resources", []):
+                kind = (entry.get("responseKind") or {}).get("kind", "")
+                if kind:
+                    namespaced = entry.get("scope") == "Namespaced"
+                    yield Resource(name, version["version"], kind, entry["resource"], namespaced)
+
+
+def listed(api_version: str, answer: dict[str, Any]) -> Kinds:
+    """The kinds in an APIResourceList."""
+    group, _, version = api_version.rpartition("/")
+    return {
+        (api_version, entry["kind"]): Resource(group, version, entry["kind"], entry["name"], bool(entry["namespaced"]))
+        for entry in answer.get("resources", [])
+        if "/" not in entry["name"]
+    }

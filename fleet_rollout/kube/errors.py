@@ -1,0 +1,116 @@
+"""What can go wrong between us and an API server, as two exceptions, and how they become condition reasons.
+
+`ApiError` is an answer: the server works and refused. `Unreachable` is no answer that can be trusted.
+Messages never hold a credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from fleet_rollout.errors import Terminal, Transient
+
+REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+# The same request gets the same answer until somebody changes the object.
+HOPELESS = frozenset({400, 405, 413, 415, 422})
+
+
+class ApiError(Exception):
+    """A Kubernetes `Status` answer. `retry_after` (seconds) is the server's wish, if it named one."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason or REASONS.get(status, "Unknown")
+        self.message = message
+        self.details: dict[str, Any] = dict(details or {})
+        self.retry_after = retry_after
+
+    @property
+    def is_not_found(self) -> bool:
+        return self.status == 404
+
+    @property
+    def is_already_exists(self) -> bool:
+        return self.reason == "AlreadyExists"
+
+    @property
+    def is_conflict(self) -> bool:
+        """A precondition or a field manager's ownership did not hold (not: the name is taken)."""
+        return self.status == 409 and not self.is_already_exists
+
+    @property
+    def is_invalid(self) -> bool:
+        return self.status == 422
+
+    @property
+    def is_forbidden(self) -> bool:
+        return self.status == 403
+
+    @property
+    def is_unauthorized(self) -> bool:
+        return self.status == 401
+
+    @property
+    def is_expired(self) -> bool:
+        """The asked resourceVersion or page is no longer known."""
+        return self.status == 410
+
+
+class NoSuchKind(ApiError):
+    """The API server does not serve this kind (its CRD may be missing)."""
+
+    def __init__(self, api_version: str, kind: str) -> None:
+        super().__init__(404, "NoKindMatch", f'no matches for kind "{kind}" in version "{api_version}"')
+        self.api_version = api_version
+        self.kind = kind
+
+
+class Unreachable(Exception):
+    """No answer, or none of a Kubernetes API. `maybe_sent`: the request may have been carried out."""
+
+    def __init__(self, cluster: str, fact: str, *, maybe_sent: bool) -> None:
+        super().__init__(f"{cluster}: {fact}")
+        self.cluster = cluster
+        self.fact = fact
+        self.message = f"{cluster}: {fact}"
+        self.maybe_sent = maybe_sent
+
+
+@contextmanager
+def kube_errors(reason: str, subject: str) -> Iterator[None]:
+    """Turn both into the service's errors: `reason`, and a message that starts with `subject`.
+
+    Refusals that only a change of the object can mend are Terminal; everything else is retried.
+    """
+    try:
+        yield
+    except ApiError as error:
+        message = f"{subject}: {error.message}"
+        if error.status in HOPELESS:
+            raise Terminal(reason, message) from error
+        raise Transient(reason, message, retry_after=error.retry_after) from error
+    except Unreachable as error:
+        raise Transient(reason, f"{subject}: {error.message}") from error

@@ -1,0 +1,315 @@
+"""Bytes to and from one API server: the session, its limits, and what each kind of network failure means.
+
+Knows HTTP and Kubernetes' `Status`, no kinds and no verbs. Asks `fence` directly before anything that
+changes the cluster leaves this process. Never follows a redirect, never reads an answer without a cap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from fleet_rollout.kube.errors import ApiError, Unreachable
+
+JSON = "application/json"
+READS = frozenset({"GET", "HEAD"})
+OBJECT_LIMIT = 8 * 1024**2  # etcd takes about 1.5 MiB; aggregated discovery of a large cluster needs more
+LIST_LIMIT = 64 * 1024**2
+ERROR_TEXT_LIMIT = 200
+READ_BUFFER = 2**18
+
+# How often, and for how long at most, a server's own "try again" is obeyed before the caller hears of it.
+ATTEMPTS = 3
+LONGEST_PAUSE = 5.0
+
+# Raised before the request's first byte was written.
+NEVER_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+)
+
+Fence = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How one API server is reached, and as whom. Made by access.py; its repr shows no credential."""
+
+    name: str
+    server: str
+    ca: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ssl: ssl.SSLContext | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    server_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds to connect, for one request, of silence in a stream; requests in flight."""
+
+    connect: float
+    request: float
+    silence: float
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request; `repeatable` ones are sent again where the server answers 503 with Retry-After."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    content_type: str = JSON
+    accept: str = JSON
+    impersonate: str | None = None
+    repeatable: bool = False
+    limit: int = OBJECT_LIMIT
+
+
+class Transport:
+    """The session of one API server. `attempt` wraps every request, and the opening of every stream (a breaker)."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        limits: Limits,
+        *,
+        fence: Fence | None = None,
+        attempt: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.connection = connection
+        self._limits = limits
+        self._fence = fence
+        self._attempt = attempt
+        self._in_flight = asyncio.Semaphore(limits.in_flight)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, request: Request) -> tuple[int, Any]:
+        """Status and parsed body of a 2xx answer; raises ApiError or Unreachable."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._in_flight:
+                    with self._attempt():
+                        return await self._once(request)
+            except ApiError as error:
+                if attempt == ATTEMPTS or not _is_worth_repeating(request, error):
+                    raise
+                await asyncio.sleep(error.retry_after or 0)
+        raise AssertionError("the last attempt returns or raises")
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[AsyncGenerator[bytes]]:
+        """The lines of an endless answer. Does not count as in flight; ends after `silence` seconds without a byte."""
+        timeout = aiohttp.ClientTimeout(sock_connect=self._limits.connect, sock_read=self._limits.silence)
+        with self._attempt():
+            async with self._translated(self._limits.request), asyncio.timeout(self._limits.request):
+                answer = await self._open(request, timeout)
+                if answer.status >= 300:
+                    async with answer:
+                        self._refused(request, answer, await self._read(answer, OBJECT_LIMIT))
+        async with answer:
+            yield self._lines(answer)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _once(self, request: Request) -> tuple[int, Any]:
+        timeout = aiohttp.ClientTimeout(total=self._limits.request, sock_connect=self._limits.connect)
+        async with self._translated(self._limits.request), await self._open(request, timeout) as answer:
+            body = await self._read(answer, request.limit)
+            if answer.status >= 300:
+                self._refused(request, answer, body)
+            return answer.status, self._parsed(request, answer, body)
+
+    async def _open(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        connection = self.connection
+        headers = {**connection.headers, "Accept": request.accept}
+        if request.impersonate:
+            headers["Impersonate-User"] = request.impersonate
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        return await self._opened().request(
+            request.method,
+            URL(
+                connection.server + request.path + (f"?{urlencode(request.params)}" if request.params else ""),
+                encoded=True,
+            ),
+            data=None if request.body is None else orjson.dumps(request.body),
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+            proxy=connection.proxy,
+            server_hostname=connection.server_name,
+        )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = open_session(self.connection, self._fence)
+        return self._session
+
+    async def _read(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in answer.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise self._unreachable(f"the answer is larger than {limit >> 20} MiB", maybe_sent=True)
+        return b"".join(chunks)
+
+    async def _lines(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+        rest = b""
+        async with self._translated(self._limits.silence):
+            async for chunk in answer.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > OBJECT_LIMIT:
+                    raise self._unreachable(f"an event is larger than {OBJECT_LIMIT >> 20} MiB", maybe_sent=False)
+                for line in lines:
+                    if line:
+                        yield line
+
+    def _parsed(self, request: Request, answer: aiohttp.ClientResponse, body: bytes) -> Any:
+        changed = request.method not in READS
+        if answer.content_type != JSON:
+            fact = (
+                f"answered {answer.status} with {answer.content_type}, which is not a Kubernetes API; check the address"
+            )
+            raise self._unreachable(fact, maybe_sent=changed)
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise self._unreachable(f"answered {answer.status} with broken JSON", maybe_sent=changed) from error
+
+    def _refused(self, request: Request, answer: aiohttp.ClientResponse, body: bytes) -> None:
+        """Raise what an answer outside 2xx means."""
+        if answer.status < 400:
+            fact = f"answered {answer.status} (redirects are not followed); put the final address into the kubeconfig"
+            raise self._unreachable(fact, maybe_sent=False)
+        retry_after = _seconds(answer.headers)
+        if answer.content_type == "text/plain":  # as the API server itself answers outside its handlers
+            text = body[:ERROR_TEXT_LIMIT].decode(errors="replace").strip()
+            raise ApiError(answer.status, "", text or f"status {answer.status}", None, retry_after)
+        parsed = self._parsed(request, answer, body)
+        status: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
+        message = status.get("message") or f"status {answer.status}"
+        raise ApiError(answer.status, status.get("reason", ""), message, status.get("details"), retry_after)
+
+    @asynccontextmanager
+    async def _translated(self, seconds: float) -> AsyncIterator[None]:
+        """Network failures as Unreachable; `seconds` is the limit that a time-out stands for."""
+        try:
+            yield
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            sent = not isinstance(error, NEVER_SENT)
+            raise self._unreachable(describe(error, self._limits.connect, seconds), maybe_sent=sent) from error
+
+    def _unreachable(self, fact: str, *, maybe_sent: bool) -> Unreachable:
+        return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent)
+
+
+def open_session(connection: Connection, fence: Fence | None) -> aiohttp.ClientSession:
+    """The official client's session (its TLS, its connector), for bytes of our own."""
+    configuration = Configuration(host=connection.server, ca_cert_data=_text(connection.ca))
+    # Go's TLS, which every other Kubernetes client uses, takes authorities without a key identifier.
+    configuration.disable_strict_ssl_verification = True
+    configuration.client_session_kwargs = {
+        "trust_env": False,  # looking up proxy variables costs more than the request itself
+        "read_bufsize": READ_BUFFER,
+        "cookie_jar": aiohttp.DummyCookieJar(),
+        "request_class": _fenced(fence),
+    }
+    configuration.connection_pool_maxsize = 0  # the semaphore limits requests; watches must never wait for one
+    rest = RESTClientObject(configuration)
+    if connection.ssl is not None:
+        rest.ssl_context = connection.ssl
+    session: aiohttp.ClientSession = rest._create_pool_manager()
+    # A repeated DELETE or PUT would go unnoticed; whoever sent it has to know that the outcome is open.
+    session._retry_connection = False
+    return session
+
+
+def describe(error: BaseException, connect: float, request: float) -> str:
+    """A network failure in words that name no path and no credential."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"no connection within {connect:g} s"
+    if isinstance(error, aiohttp.SocketTimeoutError | TimeoutError):
+        return f"no answer within {request:g} s"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the address {error.host} does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        return f"its certificate is not trusted: {getattr(cause, 'verify_message', '') or 'verification failed'}"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return f"TLS failed: {_tls_reason(error.os_error)}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"could not connect: {error.os_error.strerror or type(error.os_error).__name__}"
+    if (reason := _tls_cause(error)) is not None:
+        return f"TLS failed: {reason}"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer broke off"
+    return "the connection was cut"
+
+
+def _tls_cause(error: BaseException | None) -> str | None:
+    """TLS 1.3 refuses a client certificate only after the handshake, on the first read."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return _tls_reason(error)
+        error = error.__cause__
+    return None
+
+
+def _tls_reason(error: OSError) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else "handshake failed"
+
+
+def _fenced(fence: Fence | None) -> type[aiohttp.ClientRequest]:
+    """A request that asks `fence` after the connection stands, when nothing is left but to write."""
+    if fence is None:
+        return aiohttp.ClientRequest
+    checked: Fence = fence
+
+    class FencedRequest(aiohttp.ClientRequest):
+        async def send(self, conn: Any) -> aiohttp.ClientResponse:
+            if self.method not in READS:
+                checked()
+            return await super().send(conn)
+
+    return FencedRequest
+
+
+def _is_worth_repeating(request: Request, error: ApiError) -> bool:
+    """429 was never carried out; 503 may have been, so only what can be sent twice is."""
+    if error.retry_after is None or error.retry_after > LONGEST_PAUSE:
+        return False
+    return error.status == 429 or (error.status == 503 and request.repeatable)
+
+
+def _seconds(headers: CIMultiDictProxy[str]) -> float | None:
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None
+
+
+def _text(pem: bytes | None) -> str | None:
+    return pem.decode("ascii", errors="replace") if pem else None
