@@ -60,17 +60,41 @@ class Attempt(Model):
     failures: int = 0
 
 
+class Attribution(Model):
+    """What tells a Canary's verdict on the wanted content from a verdict on older content.
+
+    `base_*` is what was there before the wanted state was applied, and is written before it is; the rest after.
+    Hashes of inputs are ours (pod template and tracked configuration); those of specs are the engine's, and opaque.
+    """
+
+    wanted: str
+    base_spec: str | None = None
+    base_verdict: str | None = None
+    base_inputs: str | None = None
+    inputs: str | None = None
+    changed_at: str | None = None
+    promoted_inputs: str | None = None
+    promoted_spec: str | None = None
+
+
 class RolloutRecord(Model):
-    """What the translation brought, so that it can be taken away again, and the Canary's mirrored status."""
+    """What the translation brought, so that it can be taken away again, and the Canary's mirrored status.
+
+    `replicas` is Git's value, for restoration; `host` the rule written into the shared Ingress.
+    """
 
     namespace: str
     workload: str
     workload_kind: str = "Deployment"
+    workload_version: str = "apps/v1"
     service: str
+    provider: str = ""
+    host: str | None = None
     replicas: int | None = None
     objects: list[InventoryEntry] = Field(default_factory=list)
     canary: str | None = None
     canary_status: dict[str, Any] | None = None
+    attribution: Attribution | None = None
     removing: bool = False
 
 
