@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import secrets
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -249,15 +247,6 @@ def kubeconfig(
         "users": [{"name": name, "user": user}],
     }
     return json.dumps(content, indent=1).encode()
-
-
-async def end_all(planes: Sequence[ControlPlane], etcd: Etcd) -> None:
-    """Kill every process of a lab; the data goes with it, so nothing is lost by haste."""
-    with contextlib.suppress(ExceptionGroup):
-        async with asyncio.TaskGroup() as group:
-            for plane in planes:
-                group.create_task(plane.end())
-    await etcd.end()
 
 
 def _argv(program: Path, arguments: dict[str, object]) -> list[str | Path]:

@@ -19,8 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fleet_rollout.lab import binaries, cluster, state
+from fleet_rollout.lab import binaries, state
 from fleet_rollout.lab.cluster import ControlPlane, Etcd, Programs
+from fleet_rollout.lab.recipes import all_recipes
+from fleet_rollout.lab.site import Site
 from fleet_rollout.lab.state import ClusterState, LabError, LabState
 
 CONTROL_SOCKET = "control.sock"
@@ -62,7 +64,8 @@ class Supervisor:
             binaries.require("kube-controller-manager"),
         )
         self._etcd = Etcd(self._programs.etcd, folder)
-        self._planes: dict[str, ControlPlane] = {}
+        self._sites: dict[str, Site] = {}
+        self._recipes = all_recipes()
         self._callers = 0
 
     async def run(self, listening: Callable[[], None]) -> None:
@@ -79,7 +82,7 @@ class Supervisor:
             rising.cancel()
             await asyncio.wait([rising])
             server.close()
-            await cluster.end_all(list(self._planes.values()), self._etcd)
+            await self._down()
 
     async def _up(self) -> None:
         try:
@@ -93,15 +96,22 @@ class Supervisor:
         else:
             self.ready.set_result(None)
 
+    async def _down(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for site in self._sites.values():
+                group.create_task(site.end())
+        await self._etcd.end()
+
     async def _add(self, name: str) -> None:
-        plane = ControlPlane(name, self.folder / "c" / name, self._programs, self._etcd, audit=self.options.audit)
-        self._planes[name] = plane
-        await plane.start()
+        folder = self.folder / "c" / name
+        plane = ControlPlane(name, folder, self._programs, self._etcd, audit=self.options.audit)
+        self._sites[name] = Site(plane, len(self._sites), self._recipes)
+        await self._sites[name].start()
 
     def _record(self) -> None:
         clusters = [
-            ClusterState(plane.name, plane.server, plane.token, str(plane.folder), "")
-            for plane in self._planes.values()
+            ClusterState(name, site.plane.server, site.plane.token, str(site.folder), site.proxy.url)
+            for name, site in self._sites.items()
         ]
         LabState(self.folder.name, os.getpid(), "", clusters).write(self.folder)
 
@@ -139,11 +149,11 @@ class Supervisor:
         elif verb == "down":
             self.ended.set()
         elif verb == "add":
-            if name not in self._planes:
+            if name not in self._sites:
                 await self._add(name)
                 self._record()
         else:
-            await self._change(verb, self._plane(name))
+            await self._change(verb, self._site(name).plane)
 
     async def _change(self, verb: str, plane: ControlPlane) -> None:
         match verb:
@@ -160,10 +170,10 @@ class Supervisor:
             case _:
                 raise LabError(f"the lab cannot {verb!r} a cluster")
 
-    def _plane(self, name: str) -> ControlPlane:
-        if name not in self._planes:
-            raise LabError(f"no cluster {name!r}: there are {', '.join(self._planes)}")
-        return self._planes[name]
+    def _site(self, name: str) -> Site:
+        if name not in self._sites:
+            raise LabError(f"no cluster {name!r}: there are {', '.join(self._sites)}")
+        return self._sites[name]
 
 
 def main(folder: Path) -> None:
