@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fleet_rollout_api.cluster_sync import Inventory
 from fleet_rollout_api.flagger import CanaryStatus
 from fleet_rollout_api.meta import Condition, Conditions, Model, Time
 from fleet_rollout_api.source import GitInclude, OCILayer
@@ -64,19 +65,6 @@ class SourceStatus(Model):
     oci_repo_status: OCIRepositoryStatus | None = Field(None, description="The OCI source.")
 
 
-class AppliedObject(Model):
-    """An object on the cluster."""
-
-    id: str = Field(description="namespace_name_group_kind.")
-    v: str = Field(description="Its API version.")
-
-
-class AppliedObjects(Model):
-    """Everything a policy has brought to one cluster."""
-
-    entries: list[AppliedObject] = Field(description="The objects.")
-
-
 class KustomizationStatus(Model):
     """How one policy stands on one cluster, in the shape of Flux's Kustomization."""
 
@@ -85,7 +73,7 @@ class KustomizationStatus(Model):
     last_applied_revision: str | None = Field(None, description="The revision that is applied.")
     last_attempted_revision: str | None = Field(None, description="The revision that was tried last.")
     last_handled_reconcile_at: str | None = Field(None, description="The last request to look again.")
-    inventory: AppliedObjects | None = Field(None, description="What is on the cluster; left out where it is long.")
+    inventory: Inventory | None = Field(None, description="What is on the cluster; left out where it is long.")
 
 
 class HelmReleaseStatus(Model):

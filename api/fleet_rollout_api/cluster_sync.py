@@ -9,115 +9,108 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fleet_rollout_api.application import KustomizationSpec, RolloutConfig
-from fleet_rollout_api.meta import Condition, Model, ObjectMeta
+from fleet_rollout_api.kustomization import KustomizationSpec
+from fleet_rollout_api.meta import Conditions, Model, ObjectMeta, Rule, Time, checked
+from fleet_rollout_api.rollout import RolloutConfig
 
 
 class ClusterReference(Model):
     """A member, or the hub itself (`kind: currentCluster`, `name: host`)."""
 
-    kind: Literal["AttachedCluster", "Cluster", "currentCluster"]
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    kind: Literal["AttachedCluster", "Cluster", "currentCluster"] = Field(
+        description="Kind of the cluster object; currentCluster is the hub itself."
+    )
+    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Its name; host for the hub.")
 
 
 class WantedArtifact(Model):
     """Which content to apply: `revision` for people, `digest` (sha256 of the served file) for identity."""
 
-    revision: str
-    digest: str
+    revision: Annotated[str, Field(max_length=1024)] = Field(description="What it was made from, for people.")
+    digest: Annotated[str, Field(max_length=256)] = Field(description="What it is: the digest of the stored file.")
 
 
 class ClusterSyncSpec(Model):
     """What the planner decided for this cluster."""
 
-    application: Annotated[str, Field(max_length=63)]
-    policy: Annotated[str, Field(max_length=253)]
-    cluster: ClusterReference
-    artifact: WantedArtifact | None = None
-    kustomization: KustomizationSpec
-    rollout: RolloutConfig | None = None
-    engine: Literal["flagger"] = "flagger"
-    requested_at: str | None = None
+    model_config = checked(
+        Rule(
+            "self.application == oldSelf.application && self.policy == oldSelf.policy"
+            " && self.cluster == oldSelf.cluster",
+            "application, policy and cluster cannot be changed: the inventory in the status belongs to them",
+        )
+    )
+
+    application: Annotated[str, Field(max_length=63)] = Field(description="Name of the Application.")
+    policy: Annotated[str, Field(max_length=253)] = Field(description="Name of the policy.")
+    cluster: ClusterReference = Field(description="The cluster.")
+    artifact: WantedArtifact | None = Field(None, description="The content to apply; nothing yet when left out.")
+    kustomization: KustomizationSpec = Field(description="What to make of it.")
+    rollout: RolloutConfig | None = Field(None, description="How new versions get their traffic.")
+    engine: Literal["flagger"] = Field("flagger", description="What runs the canary.")
+    requested_at: Annotated[str, Field(max_length=256)] | None = Field(
+        None, description="The last request to look again."
+    )
 
 
 class InventoryEntry(Model):
-    """`id` is `<namespace>_<name>_<group>_<kind>`, `v` the API version."""
+    """An object on the cluster: `id` is `<namespace>_<name>_<group>_<kind>`, `v` the API version."""
 
-    id: str
-    v: str
+    id: Annotated[str, Field(max_length=1024)] = Field(description="namespace_name_group_kind.")
+    v: Annotated[str, Field(max_length=63)] = Field(description="Its API version.")
 
 
 class Inventory(Model):
-    entries: list[InventoryEntry] = Field(default_factory=list)
+    """Everything that was brought to the cluster, and is taken away again when it is no longer wanted."""
+
+    entries: list[InventoryEntry] = Field(default_factory=list, description="The objects.")
 
 
 class Attempt(Model):
     """The run under way or last finished: what was wanted, since when, by which leader, how often it failed."""
 
-    fingerprint: str
-    started_at: str
-    epoch: int = 0
-    failures: int = 0
-
-
-class Attribution(Model):
-    """What tells a Canary's verdict on the wanted content from a verdict on older content.
-
-    `base_*` is what was there before the wanted state was applied, and is written before it is; the rest after.
-    Hashes of inputs are ours (pod template and tracked configuration); those of specs are the engine's, and opaque.
-    """
-
-    wanted: str
-    base_spec: str | None = None
-    base_verdict: str | None = None
-    base_inputs: str | None = None
-    inputs: str | None = None
-    changed_at: str | None = None
-    promoted_inputs: str | None = None
-    promoted_spec: str | None = None
+    fingerprint: str = Field(description="What was wanted, as a hash.")
+    started_at: Time = Field(description="Since when.")
+    epoch: int = Field(0, description="Which leader started it.")
+    failures: int = Field(0, description="How often it failed since the last success.")
 
 
 class RolloutRecord(Model):
-    """What the translation brought, so that it can be taken away again, and the Canary's mirrored status.
+    """What the translation brought, so that it can be taken away again, and the Canary's mirrored status."""
 
-    `replicas` is Git's value, for restoration; `host` the rule written into the shared Ingress.
-    """
-
-    namespace: str
-    workload: str
-    workload_kind: str = "Deployment"
-    workload_version: str = "apps/v1"
-    service: str
-    provider: str = ""
-    host: str | None = None
-    replicas: int | None = None
-    objects: list[InventoryEntry] = Field(default_factory=list)
-    canary: str | None = None
-    canary_status: dict[str, Any] | None = None
-    attribution: Attribution | None = None
-    removing: bool = False
+    namespace: str = Field(description="Namespace of the workload.")
+    workload: str = Field(description="Name of the workload.")
+    workload_kind: str = Field("Deployment", description="Kind of the workload.")
+    service: str = Field(description="Service in front of it.")
+    replicas: int | None = Field(None, description="Git's number of replicas, for when the rollout is removed.")
+    objects: list[InventoryEntry] = Field(default_factory=list, description="What the translation brought.")
+    canary: str | None = Field(None, description="Name of the Canary.")
+    canary_status: dict[str, Any] | None = Field(None, description="The Canary's status, as it is in the member.")
+    removing: bool = Field(False, description="The rollout is being taken away.")
 
 
 class ClusterSyncStatus(Model):
     """What is on the cluster. `inventory` is written before objects are created and after they are pruned."""
 
-    observed_generation: int = -1
-    conditions: list[Condition] = Field(default_factory=list)
-    last_applied_revision: str | None = None
-    last_attempted_revision: str | None = None
-    last_applied_digest: str | None = None
-    last_handled_reconcile_at: str | None = None
-    applied_fingerprint: str | None = None
-    applied_at: str | None = None
-    attempt: Attempt | None = None
-    inventory: Inventory | None = None
-    inventory_parts: int = 0
-    rollout: RolloutRecord | None = None
+    observed_generation: int = Field(-1, description="The generation of the spec that was looked at.")
+    conditions: Conditions = Field(default_factory=list, description="What was observed; Ready sums it up.")
+    last_applied_revision: str | None = Field(None, description="The revision that is applied.")
+    last_attempted_revision: str | None = Field(None, description="The revision that was tried last.")
+    last_applied_digest: str | None = Field(None, description="The content that is applied.")
+    last_handled_reconcile_at: str | None = Field(None, description="The last request that was carried out.")
+    applied_fingerprint: str | None = Field(None, description="What is applied, as a hash of content and policy.")
+    applied_at: Time | None = Field(None, description="When it was applied.")
+    attempt: Attempt | None = Field(None, description="The run under way, or the last one.")
+    inventory: Inventory | None = Field(None, description="What is on the cluster.")
+    inventory_parts: int = Field(0, description="Number of sibling objects that hold the rest of a long inventory.")
+    rollout: RolloutRecord | None = Field(None, description="What the rollout brought, and how it goes.")
 
 
 class ClusterSync(Model):
+    """One policy of one Application on one cluster. Written by the service; change the Application instead."""
+
     api_version: str = "apps.kurator.dev/v1alpha1"
     kind: Literal["ClusterSync"] = "ClusterSync"
     metadata: ObjectMeta
-    spec: ClusterSyncSpec
-    status: ClusterSyncStatus = Field(default_factory=ClusterSyncStatus)
+    spec: ClusterSyncSpec = Field(description="What the planner decided for this cluster.")
+    status: ClusterSyncStatus = Field(default_factory=ClusterSyncStatus, description="What is on the cluster.")
