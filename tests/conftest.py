@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import aiohttp
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from fleet_rollout.lab import state
 from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import Lab, LabCluster
+from fleet_rollout.lab.repository import Content, Repository
 
 MEMBERS = ("m1", "m2", "m3")
 SPARE = "spare"
@@ -94,3 +95,16 @@ async def namespace(lab: Lab) -> AsyncIterator[Callable[..., Awaitable[str]]]:
             await cluster.api.delete(f"/api/v1/namespaces/{name}")
         except (aiohttp.ClientError, TimeoutError, ApiAnswer) as error:
             print(f"namespace {name} of {cluster.name} stays: {error}")
+
+
+@pytest.fixture
+async def git_repo(lab: Lab) -> Callable[..., Awaitable[Repository]]:
+    """`await git_repo({"a.yaml": "…"})`: a new repository, served over HTTP, with a first commit on main."""
+
+    async def make(files: Mapping[str, Content] | None = None, *, name: str | None = None) -> Repository:
+        repository = await lab.git.create(name)
+        if files:
+            await repository.commit(files, message="First commit")
+        return repository
+
+    return make

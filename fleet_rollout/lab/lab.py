@@ -21,6 +21,7 @@ from fleet_rollout.lab import binaries, state, supervisor
 from fleet_rollout.lab.api import Api
 from fleet_rollout.lab.certificates import LIFETIME, Authority
 from fleet_rollout.lab.cluster import kubeconfig
+from fleet_rollout.lab.repository import GitHost
 from fleet_rollout.lab.state import ClusterState, LabError, LabState
 
 HUB = "hub"
@@ -136,6 +137,7 @@ class Lab:
     """A hub and its members. `name` makes it one that others can attach to; the same name twice is the same lab."""
 
     hub: LabCluster
+    git: GitHost
 
     def __init__(
         self,
@@ -242,3 +244,4 @@ class Lab:
             if cluster.name not in self.clusters:
                 self.clusters[cluster.name] = LabCluster(cluster, self._control)
         self.hub = self.clusters[HUB]
+        self.git = GitHost(self.folder / state.GIT_FOLDER, recorded.git)

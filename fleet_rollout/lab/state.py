@@ -21,6 +21,7 @@ from typing import Any
 
 # sun_path holds 107 bytes; the longest socket of ours is <folder>/c/<cluster>/egress.sock.
 LONGEST_FOLDER = 75
+GIT_FOLDER = "git"
 LOCK_POLL = 0.02
 CLAIM_TIMEOUT = 1.0
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from fleet_rollout.lab import binaries, state
 from fleet_rollout.lab.cluster import ControlPlane, Etcd, Programs
+from fleet_rollout.lab.gitserver import GitServer
 from fleet_rollout.lab.recipes import all_recipes
 from fleet_rollout.lab.site import Site
 from fleet_rollout.lab.state import ClusterState, LabError, LabState
@@ -64,6 +65,7 @@ class Supervisor:
             binaries.require("kube-controller-manager"),
         )
         self._etcd = Etcd(self._programs.etcd, folder)
+        self._git = GitServer(folder / state.GIT_FOLDER)
         self._sites: dict[str, Site] = {}
         self._recipes = all_recipes()
         self._callers = 0
@@ -86,6 +88,7 @@ class Supervisor:
 
     async def _up(self) -> None:
         try:
+            await self._git.start()
             await self._etcd.start()
             async with asyncio.TaskGroup() as group:
                 for name in self.options.clusters:
@@ -101,6 +104,7 @@ class Supervisor:
             for site in self._sites.values():
                 group.create_task(site.end())
         await self._etcd.end()
+        await self._git.end()
 
     async def _add(self, name: str) -> None:
         folder = self.folder / "c" / name
@@ -113,7 +117,7 @@ class Supervisor:
             ClusterState(name, site.plane.server, site.plane.token, str(site.folder), site.proxy.url)
             for name, site in self._sites.items()
         ]
-        LabState(self.folder.name, os.getpid(), "", clusters).write(self.folder)
+        LabState(self.folder.name, os.getpid(), self._git.url, clusters).write(self.folder)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One caller: a JSON request a line, a JSON answer a line. Its connection keeps the lab alive."""
