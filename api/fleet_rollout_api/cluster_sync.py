@@ -75,17 +75,38 @@ class Attempt(Model):
     failures: int = Field(0, description="How often it failed since the last success.")
 
 
+class Attribution(Model):
+    """What tells a Canary's verdict on the wanted content from a verdict on older content.
+
+    `base_*` is what was there before the wanted state was applied, and is written before it is; the rest after.
+    Hashes of inputs are ours (pod template and tracked configuration); those of specs are the engine's, and opaque.
+    """
+
+    wanted: str = Field(description="What is wanted, as a hash of content and policy.")
+    base_spec: str | None = Field(None, description="The Canary's lastAppliedSpec before.")
+    base_verdict: str | None = Field(None, description="The Canary's verdict before.")
+    base_inputs: str | None = Field(None, description="Hash of pod template and tracked configuration before.")
+    inputs: str | None = Field(None, description="Hash of pod template and tracked configuration after.")
+    changed_at: str | None = Field(None, description="When the inputs changed.")
+    promoted_inputs: str | None = Field(None, description="Hash of the inputs that were promoted last.")
+    promoted_spec: str | None = Field(None, description="The Canary's lastPromotedSpec that belongs to them.")
+
+
 class RolloutRecord(Model):
     """What the translation brought, so that it can be taken away again, and the Canary's mirrored status."""
 
     namespace: str = Field(description="Namespace of the workload.")
     workload: str = Field(description="Name of the workload.")
     workload_kind: str = Field("Deployment", description="Kind of the workload.")
+    workload_version: str = Field("apps/v1", description="API version of the workload.")
     service: str = Field(description="Service in front of it.")
+    provider: str = Field("", description="What routes the traffic.")
+    host: str | None = Field(None, description="Host of the rule that was written into the shared Ingress.")
     replicas: int | None = Field(None, description="Git's number of replicas, for when the rollout is removed.")
     objects: list[InventoryEntry] = Field(default_factory=list, description="What the translation brought.")
     canary: str | None = Field(None, description="Name of the Canary.")
     canary_status: dict[str, Any] | None = Field(None, description="The Canary's status, as it is in the member.")
+    attribution: Attribution | None = Field(None, description="Which content the Canary's verdict is about.")
     removing: bool = Field(False, description="The rollout is being taken away.")
 
 
