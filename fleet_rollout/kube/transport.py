@@ -7,6 +7,7 @@ changes the cluster leaves this process. Never follows a redirect, never reads a
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -262,7 +263,7 @@ def describe(error: BaseException, connect: float, request: float) -> str:
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return f"TLS failed: {_tls_reason(error.os_error)}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"could not connect: {error.os_error.strerror or type(error.os_error).__name__}"
+        return f"could not connect: {os.strerror(error.os_error.errno) if error.os_error.errno else 'no route'}"
     if (reason := _tls_cause(error)) is not None:
         return f"TLS failed: {reason}"
     if isinstance(error, aiohttp.ClientPayloadError):
