@@ -1,0 +1,401 @@
+"""flux-and-kurator.md A.5 row by row, and what is told instead of written when something is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet_rollout.decide import names
+from fleet_rollout.decide.translate import (
+    Live,
+    Wanted,
+    is_replaced,
+    objects_to_remove,
+    recorded_rule,
+    translate,
+    uses_public_tester,
+)
+from fleet_rollout.decide.translate_ingress import Rule
+from fleet_rollout.decide.translate_tester import LoadTester
+from fleet_rollout_api.cluster_sync import InventoryEntry
+from fleet_rollout_api.fleet import Fleet
+from fleet_rollout_api.rollout import RolloutConfig
+
+SERVICE = {
+    "metadata": {"name": "cart"},
+    "spec": {"ports": [{"port": 80}, {"port": 9898, "targetPort": "http"}, {"port": 9999, "targetPort": 9999}]},
+}
+WEIGHTS = {"canaryStrategy": {"maxWeight": 50, "stepWeight": 10}}
+ANALYSIS = {"checkIntervalSeconds": 90, "checkFailedTimes": 2}
+
+
+def rollout(provider="istio", *, routing=None, analysis=None, workload=None, course=None, **fields):
+    given = {
+        "trafficRoutingProvider": provider,
+        "workload": {"name": "cart", "namespace": "shop"} | (workload or {}),
+        "serviceName": "cart",
+        "port": 9898,
+        "rolloutPolicy": {
+            "trafficRouting": WEIGHTS if routing is None else routing,
+            "trafficAnalysis": ANALYSIS | (analysis or {}),
+        }
+        | (course or {}),
+    } | fields
+    return RolloutConfig.model_validate(given).defaulted(None)
+
+
+def translated(config, live=None, previous=None, **wanted):
+    return translate(Wanted("web-0", config, "m1", **wanted), live or Live(service=SERVICE), previous)
+
+
+def canary(config=None, live=None, **wanted):
+    found = translated(config or rollout(), live, **wanted)
+    assert found.problems == ()
+    return found.objects[-1]
+
+
+def at(obj, path):
+    for part in path.split("/"):
+        obj = obj[int(part)] if isinstance(obj, list) else obj.get(part)
+        if obj is None:
+            return None
+    return obj
+
+
+HEADERS = {"request": {"add": {"x-a": "1"}, "remove": ["x-b"]}}
+NGINX = WEIGHTS | {"host": "h"}
+MATCH = [{"headers": {"cookie": {"exact": "x"}}}]
+CUSTOM = {"name": "err", "customMetric": {"provider": {"type": "prometheus", "address": "http://p"}, "query": "q"}}
+HOOKS = {"webhooks": {"timeoutSeconds": 30, "command": ["hey a", "hey b"]}}
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "expected"),
+    [
+        (rollout(), "metadata/name", "cart"),
+        (rollout(), "metadata/namespace", "shop"),
+        (rollout(serviceName="front"), "metadata/name", "cart"),
+        (rollout("kuma"), "spec/provider", "kuma"),
+        (rollout(), "spec/targetRef", {"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"}),
+        (rollout(workload={"kind": "DaemonSet"}), "spec/targetRef/kind", "DaemonSet"),
+        (rollout(course={"rolloutTimeoutSeconds": 600}), "spec/progressDeadlineSeconds", 600),
+        (rollout(), "spec/progressDeadlineSeconds", None),
+        (rollout(course={"skipTrafficAnalysis": True}), "spec/skipAnalysis", True),
+        (rollout(course={"revertOnDeletion": True}), "spec/revertOnDeletion", True),
+        (rollout(course={"suspend": True}), "spec/suspend", True),
+        (rollout(), "spec/suspend", None),
+        (
+            rollout("nginx", routing=NGINX),
+            "spec/ingressRef",
+            {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "nginx"},
+        ),
+        (rollout(), "spec/ingressRef", None),
+        (rollout(serviceName="front"), "spec/service/name", "front"),
+        (rollout(), "spec/service/port", 9898),
+        (rollout(), "spec/service/targetPort", "http"),
+        (rollout(port=9999), "spec/service/targetPort", 9999),
+        (rollout(port=80), "spec/service/targetPort", None),
+        (rollout(port=1234), "spec/service/targetPort", None),
+        (rollout(routing=WEIGHTS | {"timeoutSeconds": 60}), "spec/service/timeout", "60s"),
+        (rollout(routing=WEIGHTS | {"timeoutSeconds": 0}), "spec/service/timeout", None),
+        (rollout(routing=WEIGHTS | {"gateways": ["g"]}), "spec/service/gateways", ["g"]),
+        (rollout(routing=WEIGHTS | {"hosts": ["h"]}), "spec/service/hosts", ["h"]),
+        (rollout(routing=WEIGHTS | {"retries": {"attempts": 3}}), "spec/service/retries", {"attempts": 3}),
+        (rollout(routing=WEIGHTS | {"headers": HEADERS}), "spec/service/headers", HEADERS),
+        (rollout(routing=WEIGHTS | {"corsPolicy": {"maxAge": "24h"}}), "spec/service/corsPolicy/maxAge", "24h"),
+        (rollout("nginx", routing=NGINX | {"hosts": ["h"], "headers": HEADERS}), "spec/service/hosts", None),
+        (rollout("kuma"), "spec/service/apex/annotations", {"9898.service.kuma.io/protocol": "http"}),
+        (
+            rollout("kuma", port=9999, routing=WEIGHTS | {"protocol": "tcp"}),
+            "spec/service/canary/annotations",
+            {"9999.service.kuma.io/protocol": "tcp"},
+        ),
+        (rollout(), "spec/service/apex", None),
+        (rollout(primary={"labels": {"a": "b"}}), "spec/service/primary", {"labels": {"a": "b"}}),
+        (rollout(primary={"labels": {"a": "b"}}), "spec/service/apex", {"labels": {"a": "b"}}),
+        (rollout(primary={"labels": {"a": "b"}}), "spec/service/canary", None),
+        (
+            rollout("kuma", preview={"annotations": {"c": "d"}}),
+            "spec/service/canary/annotations",
+            {"9898.service.kuma.io/protocol": "http", "c": "d"},
+        ),
+        (rollout(), "spec/service/portDiscovery", None),
+        (rollout(), "spec/service/match", None),
+        (rollout(routing={"analysisTimes": 3}), "spec/analysis/iterations", 3),
+        (rollout(), "spec/analysis/iterations", None),
+        (rollout(), "spec/analysis/threshold", 2),
+        (rollout(analysis={"checkFailedTimes": 0}), "spec/analysis/threshold", 0),
+        (rollout(), "spec/analysis/interval", "90s"),
+        (rollout(routing={"analysisTimes": 3, "match": MATCH}), "spec/analysis/match", MATCH),
+        (
+            rollout(analysis={"sessionAffinity": {"cookieName": "c", "maxAge": 60}}),
+            "spec/analysis/sessionAffinity",
+            {"cookieName": "c", "maxAge": 60},
+        ),
+        (rollout(), "spec/analysis/maxWeight", 50),
+        (rollout(), "spec/analysis/stepWeight", 10),
+        (
+            rollout(routing={"canaryStrategy": {"stepWeights": [1, 5], "stepWeightPromotion": 25}}),
+            "spec/analysis/stepWeights",
+            [1, 5],
+        ),
+        (
+            rollout(routing={"canaryStrategy": {"stepWeights": [1, 5], "stepWeightPromotion": 25}}),
+            "spec/analysis/stepWeightPromotion",
+            25,
+        ),
+        (
+            rollout(
+                analysis={
+                    "metrics": [{"name": "request-duration", "intervalSeconds": 30, "thresholdRange": {"max": 500}}]
+                }
+            ),
+            "spec/analysis/metrics",
+            [{"name": "request-duration", "interval": "30s", "thresholdRange": {"max": 500}}],
+        ),
+        (
+            rollout(analysis={"metrics": [{"name": "request-success-rate"}]}),
+            "spec/analysis/metrics",
+            [{"name": "request-success-rate", "interval": "60s"}],
+        ),
+        (
+            rollout(analysis={"metrics": [{"name": "err"}]}),
+            "spec/analysis/metrics/0/templateRef",
+            {"name": "err", "namespace": "shop"},
+        ),
+        (
+            rollout(testLoader=True, analysis=HOOKS),
+            "spec/analysis/webhooks/1",
+            {
+                "name": "generated-testload-1",
+                "timeout": "30s",
+                "url": "http://cart-testloader.shop/",
+                "metadata": {"type": "cmd", "cmd": "hey b"},
+            },
+        ),
+        (
+            rollout(testLoader=True, analysis={"webhooks": {"command": ["x"]}}),
+            "spec/analysis/webhooks/0/timeout",
+            "60s",
+        ),
+        (rollout(analysis={"webhooks": {}}), "spec/analysis/webhooks", None),
+    ],
+)
+def test_a5_row(config, path, expected):
+    assert at(canary(config), path) == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "routing", "namespace"),
+    [("istio", WEIGHTS, "istio-system"), ("kuma", WEIGHTS, "kuma-system"), ("nginx", NGINX, "ingress-nginx")],
+)
+def test_a5_the_public_tester_is_found_by_the_providers_namespace(provider, routing, namespace):
+    found = canary(rollout(provider, routing=routing, analysis=HOOKS), public_tester=True)
+    url = at(found, "spec/analysis/webhooks/0/url")
+    assert url == f"http://{namespace}-testloader-m1-loadtester.{namespace}/"
+
+
+def test_a5_annotations_name_policy_and_engine_and_nothing_else():
+    expected = {names.ROLLOUT_ANNOTATION: "web-0", names.ENGINE_ANNOTATION: "flagger"}
+    assert canary(rollout("nginx", routing=NGINX))["metadata"]["annotations"] == expected
+    assert canary(rollout("kuma"))["metadata"]["annotations"] == expected | {"kuma.io/mesh": "default"}
+
+
+def test_a5_metric_templates_hold_the_custom_metric_once():
+    found = translated(rollout(analysis={"metrics": [CUSTOM, CUSTOM, {"name": "other"}]}))
+    [template] = [obj for obj in found.objects if obj["kind"] == "MetricTemplate"]
+    assert template == {
+        "apiVersion": "flagger.app/v1beta1",
+        "kind": "MetricTemplate",
+        "metadata": {"name": "err", "namespace": "shop", "annotations": {names.ROLLOUT_ANNOTATION: "web-0"}},
+        "spec": CUSTOM["customMetric"],
+    }
+
+
+def test_g35_tester_templates_canary_in_this_order():
+    found = translated(rollout(testLoader=True, analysis=HOOKS | {"metrics": [CUSTOM]}))
+    assert [(obj["kind"], obj["metadata"]["name"]) for obj in found.objects] == [
+        ("Deployment", "cart-testloader"),
+        ("Service", "cart-testloader"),
+        ("MetricTemplate", "err"),
+        ("Canary", "cart"),
+    ]
+    assert found.namespace["metadata"]["labels"] == {"istio-injection": "enabled"}
+
+
+def test_load_tester_image_and_resources_are_settings():
+    settings = LoadTester(image="registry/x:1", resources={"limits": {"cpu": "2"}})
+    found = translated(rollout(testLoader=True, analysis=HOOKS), tester=settings)
+    [container] = at(found.objects[0], "spec/template/spec/containers")
+    assert (container["image"], container["resources"]) == ("registry/x:1", {"limits": {"cpu": "2"}})
+
+
+def test_a_long_workload_name_still_gives_a_service_name_and_the_url_that_matches():
+    config = rollout(testLoader=True, analysis=HOOKS, workload={"name": "w" * 60})
+    objects = translated(config).objects
+    name = objects[1]["metadata"]["name"]
+    assert len(name) <= 63
+    assert at(objects[-1], "spec/analysis/webhooks/0/url") == f"http://{name}.shop/"
+
+
+def test_skipped_analysis_needs_neither_routing_nor_analysis():
+    config = rollout(course={"trafficRouting": None, "trafficAnalysis": None, "skipTrafficAnalysis": True})
+    assert canary(config)["spec"]["analysis"] == {"interval": "60s", "iterations": 1, "threshold": 1}
+
+
+def scaler(name, kind="Deployment", target="cart", owners=(), api_version="apps/v1"):
+    reference = {"apiVersion": api_version, "kind": kind, "name": target}
+    return {"metadata": {"name": name, "ownerReferences": list(owners)}, "spec": {"scaleTargetRef": reference}}
+
+
+KEDA = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "cart"}
+
+
+@pytest.mark.parametrize(
+    ("scalers", "expected"),
+    [
+        ([], None),
+        ([scaler("b"), scaler("a")], ("HorizontalPodAutoscaler", "a")),
+        ([scaler("a", target="cart-primary")], None),
+        ([scaler("a", kind="StatefulSet")], None),
+        ([scaler("a", api_version="argoproj.io/v1")], None),
+        ([scaler("keda-hpa-cart", owners=[{"kind": "X"}, KEDA])], ("ScaledObject", "cart")),
+        ([{"metadata": {"name": "a"}, "spec": {}}], None),
+    ],
+)
+def test_an_autoscaler_of_the_workload_is_named_so_that_the_primary_scales(scalers, expected):
+    live = Live(service=SERVICE, scalers=scalers)
+    found = canary(rollout(), live)["spec"].get("autoscalerRef")
+    assert (found and (found["kind"], found["name"])) == expected
+    assert "autoscalerRef" not in canary(rollout(autoscaler=False), live)["spec"]
+
+
+def problem(found):
+    assert found.objects == ()
+    assert found.ingress is None
+    assert {each.policy for each in found.problems} == {"web-0"}
+    [only] = found.problems
+    return only
+
+
+def test_without_its_service_nothing_but_the_namespace_is_prepared():
+    found = translated(rollout(), Live())
+    assert problem(found).reason == "ServiceNotFound"
+    assert problem(found).message.startswith("Service/shop/cart not found in the member; ")
+    assert found.namespace is not None
+
+
+def test_commands_without_a_tester_write_no_canary():
+    found = problem(translated(rollout(analysis=HOOKS)))
+    assert found.reason == "TestLoaderMissing"
+    assert "rollout.testLoader: true" in found.message
+
+
+def test_a_workload_without_namespace_is_refused():
+    found = problem(translated(rollout(workload={"namespace": ""})))
+    assert (found.reason, found.terminal) == ("RolloutInvalid", True)
+
+
+@pytest.mark.parametrize(
+    ("routing", "text"),
+    [(WEIGHTS | {"analysisTimes": 3}, "exclude each other"), ({}, "set canaryStrategy (canary) or analysisTimes")],
+)
+def test_exactly_one_strategy(routing, text):
+    found = problem(translated(rollout(routing=routing)))
+    assert found.reason == "RolloutInvalid"
+    assert text in found.message
+
+
+def test_a_namespace_that_says_the_opposite_stops_the_rollout():
+    live = Live(service=SERVICE, namespace={"metadata": {"name": "shop", "labels": {"istio-injection": "disabled"}}})
+    found = translated(rollout(), live)
+    assert problem(found).reason == "NamespaceConflict"
+    assert found.namespace is None
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    found = translated(rollout(analysis=HOOKS), Live())
+    assert [each.reason for each in found.problems] == ["ServiceNotFound", "TestLoaderMissing"]
+
+
+CLOSED = {
+    "properties": {
+        "spec": {"properties": {"provider": {}, "targetRef": {"x-kubernetes-preserve-unknown-fields": True}}}
+    }
+}
+
+
+def test_a_foreign_crd_without_a_field_we_need_names_the_field():
+    found = problem(translated(rollout(), Live(service=SERVICE, schemas={"Canary": CLOSED})))
+    assert found.reason == "CRDIncompatible"
+    assert "Canary in the member lacks spec.service, spec.analysis;" in found.message
+
+
+def test_a_foreign_crd_with_every_field_is_used():
+    open_schema = {"properties": {"spec": {"x-kubernetes-preserve-unknown-fields": True}}}
+    assert canary(live=Live(service=SERVICE, schemas={"Canary": open_schema}))
+
+
+def test_a_host_that_another_service_has_stops_the_rollout():
+    other = translated(rollout("nginx", routing=NGINX, serviceName="other")).ingress.object
+    live = Live(service=SERVICE, ingress=other)
+    assert problem(translated(rollout("nginx", routing=NGINX), live)).reason == "HostTaken"
+
+
+def test_the_record_names_what_was_brought_and_keeps_what_was_learned():
+    first = translated(rollout("nginx", routing=NGINX, testLoader=True, analysis=HOOKS)).record
+    assert [entry.id for entry in first.objects] == [
+        "shop_cart-testloader_apps_Deployment",
+        "shop_cart-testloader__Service",
+        "shop_cart_flagger.app_Canary",
+    ]
+    assert (first.canary, first.host, first.provider) == ("cart", "h", "nginx")
+    assert recorded_rule(first) == Rule("h", "cart")
+    learned = first.model_copy(update={"replicas": 3, "canary_status": {"phase": "Succeeded"}})
+    again = translated(rollout(), previous=learned)
+    assert (again.record.replicas, again.record.canary_status) == (3, {"phase": "Succeeded"})
+    assert recorded_rule(again.record) is None
+    assert objects_to_remove(learned, again) == (
+        InventoryEntry(id="shop_cart-testloader_apps_Deployment", v="v1"),
+        InventoryEntry(id="shop_cart-testloader__Service", v="v1"),
+    )
+
+
+def test_nothing_is_removed_for_the_first_time_or_while_there_is_a_problem():
+    first = translated(rollout())
+    assert objects_to_remove(None, first) == ()
+    assert objects_to_remove(first.record, translated(rollout(), Live())) == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (rollout(), False),
+        (rollout(port=80, course={"suspend": True}), False),
+        (rollout(workload={"name": "other"}), True),
+        (rollout(workload={"kind": "DaemonSet"}), True),
+        (rollout(workload={"namespace": "other"}), True),
+        (rollout(serviceName="other"), True),
+    ],
+)
+def test_a_rollout_of_another_workload_replaces_the_recorded_one(config, expected):
+    record = translated(rollout()).record
+    assert is_replaced(record, Wanted("web-0", config, "m1")) is expected
+    assert is_replaced(record, None)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "expected"),
+    [
+        (None, False),
+        ({}, False),
+        ({"flagger": {}}, False),
+        ({"flagger": None}, False),
+        ({"flagger": "x"}, False),
+        ({"flagger": {"publicTestloader": False}}, False),
+        ({"flagger": {"publicTestloader": True}}, True),
+    ],
+)
+def test_the_fleet_says_whether_there_is_a_public_tester(plugin, expected):
+    fleet = Fleet.model_validate({"metadata": {"name": "f"}, "spec": {"plugin": plugin}})
+    assert uses_public_tester(fleet) is expected
+    assert not uses_public_tester(None)
