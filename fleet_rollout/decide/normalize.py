@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fleet_rollout.decide.inventory import ref_of
+from fleet_rollout.decide.order import CRD
 
 # Where a kind keeps its pod spec.
 _POD_SPECS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -23,7 +24,6 @@ _POD_SPECS: dict[tuple[str, str], tuple[str, ...]] = {
     ("batch", "Job"): ("spec", "template", "spec"),
     ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template", "spec"),
 }
-_CRD = ("apiextensions.k8s.io", "CustomResourceDefinition")
 _CA_BUNDLE = ("spec", "conversion", "webhook", "clientConfig")
 
 
@@ -33,7 +33,7 @@ def normalize(obj: Mapping[str, Any]) -> dict[str, Any]:
     kind = (ref.group, ref.kind)
     metadata = {key: value for key, value in obj["metadata"].items() if key != "creationTimestamp"}
     result = {**obj, "metadata": metadata}
-    if kind == _CRD:
+    if kind == CRD:
         return _without_broken_ca(result)
     result.pop("status", None)
     if kind == ("", "Secret"):

@@ -11,10 +11,11 @@ from typing import Any
 
 from fleet_rollout.decide.inventory import RBAC_GROUP, Ref, ref_of
 
+CRD = ("apiextensions.k8s.io", "CustomResourceDefinition")
 # What everything else may need: applied first and waited for.
 DEFINITIONS = frozenset(
     {
-        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        CRD,
         ("", "Namespace"),
         (RBAC_GROUP, "ClusterRole"),
     }

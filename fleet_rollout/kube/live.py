@@ -1,0 +1,154 @@
+"""The live state of many objects of one cluster in few requests, and work on many of them at once.
+
+Reads only. One LIST stands for all objects of a kind in a namespace; a single one is simply got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeVar
+
+from fleet_rollout.decide.inventory import Ref
+from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind, Resource
+
+Object = dict[str, Any]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+POLL_FIRST, POLL_LONGEST = 0.1, 2.0
+_CRDS = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+
+
+async def each(work: Callable[[Item], Awaitable[Result]], items: Sequence[Item], at_once: int) -> list[Result]:
+    """What `work` returns for every item, in their order. The first error cancels the rest and is raised as it is."""
+    results: dict[int, Result] = {}
+    waiting = iter(enumerate(items))
+
+    async def take() -> None:
+        for index, item in waiting:
+            results[index] = await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(items))):
+                group.create_task(take())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [results[index] for index in range(len(items))]
+
+
+async def poll(is_done: Callable[[], Awaitable[bool]], patience: float) -> bool:
+    """Ask until it is so, or until `patience` (seconds) is over; False then. Asks more rarely as time goes by."""
+    pause = POLL_FIRST
+    try:
+        async with asyncio.timeout(patience):
+            while not await is_done():
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, POLL_LONGEST)
+    except TimeoutError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads one cluster, as `impersonate` where that is given, with at most `at_once` requests in flight.
+
+    With `any_version`, an object whose recorded version is served no longer is read in one that is.
+    """
+
+    cluster: Cluster
+    at_once: int
+    impersonate: str | None = None
+    any_version: bool = False
+
+    async def resource(self, ref: Ref) -> Resource:
+        """How the API server names this kind; raises NoSuchKind where it does not serve it."""
+        try:
+            return await self.cluster.resource_for(ref.api_version, ref.kind)
+        except NoSuchKind:
+            for version in await self._served_versions(ref) if self.any_version else []:
+                return await self.cluster.resource_for(f"{ref.group}/{version}", ref.kind)
+            raise
+
+    async def get(self, ref: Ref) -> Object | None:
+        resource = await self.resource(ref)
+        return await self.cluster.get(resource, ref.name, ref.namespace, impersonate=self.impersonate)
+
+    async def found(self, refs: Iterable[Ref], selector: str = "", *, metadata_only: bool = False) -> dict[Ref, Object]:
+        """Those of `refs` that exist, with one LIST a kind and namespace.
+
+        With a selector, what is not in the answer may yet exist without those labels. Kinds that the API server does
+        not serve have no objects.
+        """
+        groups = [list(group) for _, group in groupby(sorted(refs, key=_place), key=_place)]
+
+        async def of_one_place(group: list[Ref]) -> dict[Ref, Object]:
+            return await self._of_one_place(group, selector, metadata_only)
+
+        found: dict[Ref, Object] = {}
+        for part in await each(of_one_place, groups, self.at_once):
+            found |= part
+        return found
+
+    async def all(self, refs: Sequence[Ref], selector: str = "") -> dict[Ref, Object]:
+        """As `found`, and what the selector does not match is got one by one."""
+        found = await self.found(refs, selector)
+        missing = [ref for ref in refs if ref not in found] if selector else []
+        return found | await self._one_by_one(missing)
+
+    async def _of_one_place(self, refs: list[Ref], selector: str, metadata_only: bool) -> dict[Ref, Object]:
+        try:
+            resource = await self.resource(refs[0])
+        except NoSuchKind:
+            return {}
+        if len(refs) == 1:
+            return await self._one_by_one(refs)
+        namespace = refs[0].namespace if resource.namespaced else None
+        try:
+            items, _ = await self.cluster.list(
+                resource, namespace, label_selector=selector, impersonate=self.impersonate, metadata_only=metadata_only
+            )
+        except ApiError as error:
+            # A service account may be allowed to get what it may not list.
+            if error.is_forbidden:
+                return await self._one_by_one(refs)
+            raise
+        by_name = {item["metadata"]["name"]: item for item in items}
+        return {ref: by_name[ref.name] for ref in refs if ref.name in by_name}
+
+    async def _one_by_one(self, refs: list[Ref]) -> dict[Ref, Object]:
+        async def got(ref: Ref) -> Object | None:
+            try:
+                return await self.get(ref)
+            except NoSuchKind:
+                return None
+
+        objects = await each(got, refs, self.at_once)
+        return {ref: obj for ref, obj in zip(refs, objects, strict=True) if obj is not None}
+
+    async def _served_versions(self, ref: Ref) -> list[str]:
+        """The versions in which a CRD of the cluster serves this kind; none where there is no such CRD."""
+        try:
+            crds, _ = await self.cluster.list(await self.cluster.resource_for(*_CRDS))
+        except ApiError as error:
+            if error.is_forbidden:
+                return []
+            raise
+        return [
+            version["name"]
+            for crd in crds
+            if _defines(crd, ref)
+            for version in crd["spec"]["versions"]
+            if version["served"]
+        ]
+
+
+def _defines(crd: Mapping[str, Any], ref: Ref) -> bool:
+    return bool(crd["spec"]["group"] == ref.group and crd["spec"]["names"]["kind"] == ref.kind)
+
+
+def _place(ref: Ref) -> tuple[str, str, str, str]:
+    return ref.group, ref.kind, ref.version, ref.namespace
