@@ -1,0 +1,76 @@
+"""The service's metrics, as objects that every layer may count with; faces.telemetry serves them.
+
+Label sets are bounded: a cluster's name only where there is one series a cluster, never together with an application.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_WORK = (0.05, 0.25, 1, 5, 15, 60, 300)
+
+RECONCILE_DURATION = Histogram(
+    "fleet_rollout_reconcile_duration_seconds",
+    "Time one reconcile took.",
+    ["kind", "result"],  # result: success, waiting, transient, terminal, bug
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+QUEUE_DEPTH = Gauge(
+    "fleet_rollout_queue_depth", "Keys that are due and wait for a worker.", ["queue"], registry=REGISTRY
+)
+OLDEST_KEY_AGE = Gauge(
+    "fleet_rollout_oldest_key_age_seconds",
+    "How long the key that is overdue the longest has been waiting.",
+    ["queue"],
+    registry=REGISTRY,
+)
+WATCH_AGE = Gauge(
+    "fleet_rollout_watch_age_seconds",
+    "Time since the quietest watch of a cluster said anything, bookmarks included.",
+    ["cluster"],
+    registry=REGISTRY,
+)
+MEMBER_UP = Gauge(
+    "fleet_rollout_member_up", "1 where the member answers, 0 where it does not.", ["cluster"], registry=REGISTRY
+)
+REQUESTS = Counter(
+    "fleet_rollout_requests_total",
+    "Requests to API servers.",
+    ["target", "verb", "code"],  # target: hub or member; code: 2xx, 3xx, 4xx, 5xx or none
+    registry=REGISTRY,
+)
+BUILD_DURATION = Histogram(
+    "fleet_rollout_build_duration_seconds",
+    "Time one kustomize build took, waiting included; builds answered from memory are not counted.",
+    ["result"],  # success or failure
+    buckets=_WORK,
+    registry=REGISTRY,
+)
+FETCH_DURATION = Histogram(
+    "fleet_rollout_fetch_duration_seconds",
+    "Time one look at a source took.",
+    ["result"],  # changed, unchanged or failure
+    buckets=_WORK,
+    registry=REGISTRY,
+)
+EVENTS_DROPPED = Counter(
+    "fleet_rollout_events_dropped_total",
+    "Kubernetes Events not written: too many at once, or refused by the API server.",
+    registry=REGISTRY,
+)
+LEADER = Gauge("fleet_rollout_leader", "1 on the replica that leads.", registry=REGISTRY)
+
+
+def reconciled(kind: str, result: str, seconds: float) -> None:
+    """Count one reconcile of an object of `kind`."""
+    RECONCILE_DURATION.labels(kind=kind, result=result).observe(seconds)
+
+
+def forget_cluster(cluster: str) -> None:
+    """Drop the series of a cluster that is gone."""
+    for gauge in (WATCH_AGE, MEMBER_UP):
+        gauge.remove_by_labels({"cluster": cluster})
