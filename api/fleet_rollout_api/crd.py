@@ -47,7 +47,7 @@ AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a CRD says beside the schema."""
+    """What a CRD says beside the schema. `foreign`: a kind of Flagger's, which accepts what Flagger accepts."""
 
     model: type[Model]
     plural: str
@@ -56,7 +56,7 @@ class Kind:
     short_names: tuple[str, ...] = ()
     category: str = "kurator-dev"
     name_limit: int | None = None
-    keep: bool = False
+    foreign: bool = False
 
 
 HUB_KINDS = (
@@ -111,10 +111,10 @@ MEMBER_KINDS = (
             Column("LastTransitionTime", ".status.lastTransitionTime"),
         ),
         category="all",
-        keep=True,
+        foreign=True,
     ),
-    Kind(MetricTemplate, "metrictemplates", (Column("Provider", ".spec.provider.type"),), category="all", keep=True),
-    Kind(AlertProvider, "alertproviders", (Column("Type", ".spec.type"),), category="all", keep=True),
+    Kind(MetricTemplate, "metrictemplates", (Column("Provider", ".spec.provider.type"),), category="all", foreign=True),
+    Kind(AlertProvider, "alertproviders", (Column("Type", ".spec.type"),), category="all", foreign=True),
 )
 
 
@@ -137,7 +137,7 @@ def crd(kind: Kind) -> dict[str, Any]:
     if kind.short_names:
         names["shortNames"] = list(kind.short_names)
     metadata: dict[str, Any] = {"name": f"{kind.plural}.{group}"}
-    if kind.keep:
+    if kind.foreign:
         metadata["annotations"] = {"helm.sh/resource-policy": "keep"}
     served = {
         "name": version,
@@ -168,7 +168,7 @@ def _root(kind: Kind) -> Schema:
         description = properties["status"]["description"]
         properties["status"] = structural(kind.status) | {"description": description}
     schema["required"] = [field for field in schema.get("required", []) if field != "metadata"]
-    if not schema["required"]:
+    if kind.foreign or not schema["required"]:
         del schema["required"]
     return schema
 

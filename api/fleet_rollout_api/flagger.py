@@ -13,10 +13,11 @@ from fleet_rollout_api.flagger_metrics import (
     MetricProvider,
     MetricTemplate,
     MetricTemplateSpec,
+    SecretReference,
     ThresholdRange,
 )
 from fleet_rollout_api.flagger_service import CanaryService
-from fleet_rollout_api.meta import LocalReference, Model, Number, ObjectMeta, Time, checked
+from fleet_rollout_api.meta import Model, Number, ObjectMeta, Time, checked
 from fleet_rollout_api.routing import RequestMatch
 
 __all__ = [
@@ -280,7 +281,7 @@ class AlertProviderSpec(Model):
     username: str | None = Field(None, description="Name to write under.")
     address: str | None = Field(None, description="Address of its webhook.")
     proxy: str | None = Field(None, description="HTTP proxy to go through.")
-    secret_ref: LocalReference | None = Field(None, description="Secret with address and token.")
+    secret_ref: SecretReference | None = Field(None, description="Secret with address and token.")
 
 
 class AlertProvider(Model):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fleet_rollout_api.meta import LocalReference, Model, Number, ObjectMeta
+from fleet_rollout_api.meta import Model, Number, ObjectMeta
 
 
 class ThresholdRange(Model):
@@ -14,6 +14,12 @@ class ThresholdRange(Model):
 
     min: Number | None = Field(None, description="Lowest value that passes.")
     max: Number | None = Field(None, description="Highest value that passes.")
+
+
+class SecretReference(Model):
+    """A Secret in the namespace of the object that refers to it."""
+
+    name: str = Field(description="Its name.")
 
 
 class MetricProvider(Model):
@@ -34,7 +40,7 @@ class MetricProvider(Model):
     ] = Field(description="Kind of the metrics system.")
     address: str | None = Field(None, description="Its address; providers with a fixed one need none.")
     headers: dict[str, list[str]] | None = Field(None, description="Headers to send with a query (prometheus).")
-    secret_ref: LocalReference | None = Field(None, description="Secret with credentials, beside the template.")
+    secret_ref: SecretReference | None = Field(None, description="Secret with credentials, beside the template.")
     region: str | None = Field(None, description="Region of the provider, where it has some.")
     insecure_skip_verify: bool | None = Field(None, description="Accept any TLS certificate.")
 

@@ -101,14 +101,11 @@ def _resolve(node: Schema, definitions: Mapping[str, Schema], path: tuple[str, .
             if f"<{name}>" in path:
                 raise Unsupported(f"{_at(path)}: {name} contains itself, which a structural schema cannot say")
             node, path = {**definitions[name], **node}, (*path, f"<{name}>")
-        elif "anyOf" in node and any(choice.get("type") == "null" for choice in node["anyOf"]):
+        elif any({"$ref", "type"} & choice.keys() for choice in node.get("anyOf", ())):
             choices = [choice for choice in node.pop("anyOf") if choice.get("type") != "null"]
             node = {**_only(choices, path), **node}
         elif "allOf" in node:
             node = {**_only(node.pop("allOf"), path), **node}
-        elif "anyOf" in node and sorted(choice.get("type", "") for choice in node["anyOf"]) == ["integer", "string"]:
-            node.pop("anyOf")
-            node["x-kubernetes-int-or-string"] = True
         else:
             return node, path
 
@@ -185,7 +182,7 @@ def _completed(node: Schema, path: tuple[str, ...]) -> Schema:
         raise Unsupported(f"{_at(path)}: no type")
     if node.get("type") == "array" and "items" not in node:
         raise Unsupported(f"{_at(path)}: a list without one schema for its items")
-    if node.get("type") == "object" and not free and not {"properties", "additionalProperties"} & node.keys():
+    if node.get("type") == "object" and not (free or node.get("properties") or "additionalProperties" in node):
         raise Unsupported(f"{_at(path)}: an object without fields; use dict[str, Any] for a free one")
     return node
 
