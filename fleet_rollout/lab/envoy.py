@@ -40,10 +40,14 @@ def envoy_program() -> Path:
 
 
 class Envoy:
-    """A running Envoy. `address` (host:port) takes requests and plays an HTTP proxy; `admin` is for metrics."""
+    """A running Envoy. `address` (host:port) takes requests and plays an HTTP proxy; `admin` is for metrics.
 
-    def __init__(self, folder: Path) -> None:
+    It listens on `port` of the loopback, or on any.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self._folder = folder
+        self._port = port
         self._endpoints: dict[str, tuple[Address, ...]] = {}
         self._hosts: list[Object] | None = None
         self._version = 0
@@ -57,7 +61,7 @@ class Envoy:
     async def start(self) -> None:
         """Returns when it takes requests; every host answers 404 until it is told something."""
         (self._folder / "eds").mkdir(parents=True, exist_ok=True)
-        _write(self._folder / "bootstrap.json", _bootstrap(self._folder))
+        _write(self._folder / "bootstrap.json", _bootstrap(self._folder, self._port))
         self._write_endpoints({UNKNOWN: ()})
         self._write_clusters()
         self._write_routes([])
@@ -93,6 +97,11 @@ class Envoy:
             await self._until(self._has_routes, TELL_TIMEOUT, "to take its routes")
             self._hosts = hosts
         self._write_endpoints(wanted)
+
+    async def wait(self) -> None:
+        """Returns when the process has ended."""
+        assert self._child is not None
+        await self._child.process.wait()
 
     async def stats(self, pattern: str) -> dict[str, str]:
         """Envoy's own statistics whose names match a regular expression."""
@@ -215,7 +224,7 @@ def _cluster(folder: Path, name: str) -> Object:
     }
 
 
-def _bootstrap(folder: Path) -> Object:
+def _bootstrap(folder: Path, port: int) -> Object:
     router = {"@type": TYPES + "extensions.filters.http.router.v3.Router"}
     manager = {
         "@type": TYPES + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -224,7 +233,7 @@ def _bootstrap(folder: Path) -> Object:
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
     }
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    listener = {"name": "traffic", "address": _socket(LOCALHOST, 0), "filter_chains": [{"filters": filters}]}
+    listener = {"name": "traffic", "address": _socket(LOCALHOST, port), "filter_chains": [{"filters": filters}]}
     return {
         "node": {"id": "lab", "cluster": "lab"},
         "admin": {"address": _socket(LOCALHOST, 0)},

@@ -10,10 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fleet_rollout.lab import binaries, gateway
+from fleet_rollout.lab.gateway import NAMESPACE
+from fleet_rollout.lab.pods import PodContext, Program, Recipe
+from fleet_rollout.lab.programs import PROMETHEUS
+
 Object = dict[str, Any]
 
-NAMESPACE = "istio-system"
-IMAGE = "docker.io/prom/prometheus:v3"
+IMAGE = f"docker.io/prom/prometheus:v{PROMETHEUS}"
 PORT = 9090
 ADDRESS = f"http://prometheus.{NAMESPACE}:{PORT}"
 SCRAPE_INTERVAL = "1s"
@@ -24,13 +28,13 @@ REQUESTS = "envoy_cluster_upstream_rq"
 DURATION = "envoy_cluster_upstream_rq_time_(bucket|sum|count)"
 
 
-def configuration(envoy_admin: str) -> Object:
-    """Prometheus' configuration for the Envoy whose admin interface is at `envoy_admin` (host:port)."""
+def configuration(targets: Path) -> Object:
+    """Prometheus' configuration; `targets` is the file in which the gateway says where its Envoy's metrics are."""
     job = {
         "job_name": "envoy",
         "metrics_path": "/stats/prometheus",
         "params": {"usedonly": [""], "filter": [FILTER]},
-        "static_configs": [{"targets": [envoy_admin]}],
+        "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
         "metric_relabel_configs": _relabelling(),
     }
     interval = {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL}
@@ -56,44 +60,33 @@ def _set(target: str, source: str, pattern: str, value: str) -> Object:
     return {"source_labels": [source], "regex": pattern, "target_label": target, "replacement": value}
 
 
-def write_configuration(path: Path, envoy_admin: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(configuration(envoy_admin)))
-
-
-def argv(program: Path, configuration: Path, data: Path, port: int) -> list[str | Path]:
-    """The command line; what it stores is gone with the lab."""
+def argv(program: Path, folder: Path, targets: Path, port: int) -> list[str | Path]:
+    """Write the configuration into `folder` and give the command line; what is stored there is gone with the lab."""
+    (folder / "prometheus.json").write_text(json.dumps(configuration(targets)))
     return [
         program,
-        f"--config.file={configuration}",
-        f"--storage.tsdb.path={data}",
+        f"--config.file={folder / 'prometheus.json'}",
+        f"--storage.tsdb.path={folder / 'data'}",
         "--storage.tsdb.retention.time=6h",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
 
 
+def play(context: PodContext) -> Program:
+    program = binaries.require("prometheus")
+    targets = gateway.targets_file(context.kubeconfig.parent)
+    return Program(argv(program, context.folder, targets, context.port(PORT)), ready="/-/ready")
+
+
 def objects() -> list[Object]:
-    """What the member holds of it, in the order of creation."""
-    labels = {"app": "prometheus"}
-    port = {"name": "http", "port": PORT, "targetPort": "http"}
+    """What the member holds of it."""
     container = {
-        "name": "prometheus",
         "image": IMAGE,
         "ports": [{"name": "http", "containerPort": PORT}],
         "readinessProbe": {"httpGet": {"path": "/-/ready", "port": "http"}},
     }
-    metadata = {"name": "prometheus", "namespace": NAMESPACE, "labels": labels}
-    return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": labels, "ports": [port]}},
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": metadata,
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-            },
-        },
-    ]
+    return gateway.deployment_and_service("prometheus", container)
+
+
+RECIPES: dict[str, Recipe] = {"docker.io/prom/prometheus": play, "prom/prometheus": play}

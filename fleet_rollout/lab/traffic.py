@@ -7,10 +7,12 @@ holds for every request, whatever its `gateways` say.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fleet_rollout.lab.pods import LOCAL_PORTS
 from fleet_rollout.lab.traffic_routes import Backend, Destinations, routes_of
 
 Object = dict[str, Any]
@@ -29,32 +31,24 @@ class Snapshot:
     virtual_services: Mapping[Key, Object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, order=True)
-class PodAddress:
-    """Address and port of a Pod as the cluster knows them, before the lab maps them to a process."""
-
-    ip: str
-    port: int
-
-
 @dataclass(frozen=True)
 class Mesh:
-    """What Envoy is told: virtual hosts in its own JSON, and the endpoints of every workload."""
+    """What Envoy is told: virtual hosts in its own JSON, and for every workload the loopback ports of its Pods."""
 
     hosts: list[Object]
-    endpoints: dict[str, tuple[PodAddress, ...]]
+    endpoints: dict[str, tuple[int, ...]]
 
 
 def mesh_of(snapshot: Snapshot) -> Mesh:
     """The routes and endpoints that the member's objects ask for."""
-    endpoints: dict[str, set[PodAddress]] = {}
+    endpoints: dict[str, set[int]] = {}
     for service in snapshot.services.values():
-        for workload, addresses in workloads_of(service, snapshot.pods).items():
-            endpoints.setdefault(workload, set()).update(addresses)
+        for workload, ports in workloads_of(service, snapshot.pods).items():
+            endpoints.setdefault(workload, set()).update(ports)
     return Mesh(_virtual_hosts(snapshot), {name: tuple(sorted(found)) for name, found in endpoints.items()})
 
 
-def workloads_of(service: Object, pods: Mapping[Key, Object], port: int = 0) -> dict[str, list[PodAddress]]:
+def workloads_of(service: Object, pods: Mapping[Key, Object], port: int = 0) -> dict[str, list[int]]:
     """The workloads behind a Service: ready Pods, else those that still serve while they terminate.
 
     The second half is what kube-proxy does, and keeps the last requests of a workload that is on
@@ -67,11 +61,11 @@ def workloads_of(service: Object, pods: Mapping[Key, Object], port: int = 0) -> 
     wanted = next((p for p in ports if p["port"] == port), ports[0])
     selected = [pod for pod in _pods_in(_key(service)[0], pods) if _matches(selector, pod)]
     serving = [pod for pod in selected if _is_ready(pod) and not _is_terminating(pod)]
-    found: dict[str, list[PodAddress]] = {}
+    found: dict[str, list[int]] = {}
     for pod in serving or [pod for pod in selected if _is_terminating(pod)]:
-        number = _target_port(wanted, pod)
-        if number:
-            found.setdefault(workload_of(pod), []).append(PodAddress(pod["status"]["podIP"], number))
+        local = _local_port(_target_port(wanted, pod), pod)
+        if local is not None:
+            found.setdefault(workload_of(pod), []).append(local)
     return found
 
 
@@ -123,7 +117,7 @@ def _resolver(snapshot: Snapshot, namespace: str) -> Destinations:
     def resolve(host: str, port: int) -> list[Backend]:
         key = _service_key(host, namespace, snapshot.services)
         found = workloads_of(snapshot.services[key], snapshot.pods, port) if key else {}
-        return [Backend(name, len(addresses)) for name, addresses in sorted(found.items())] or [Backend(UNKNOWN, 1)]
+        return [Backend(name, len(ports)) for name, ports in sorted(found.items())] or [Backend(UNKNOWN, 1)]
 
     return resolve
 
@@ -169,6 +163,12 @@ def _target_port(port: Object, pod: Object) -> int | None:
         return target
     named = (p for c in pod["spec"]["containers"] for p in c.get("ports", []) if p.get("name") == target)
     return next((int(p["containerPort"]) for p in named), None)
+
+
+def _local_port(number: int | None, pod: Object) -> int | None:
+    """Where the process behind a Pod's port listens; the player of Pods writes it on the Pod."""
+    ports: dict[str, int] = json.loads(pod["metadata"].get("annotations", {}).get(LOCAL_PORTS, "{}"))
+    return ports.get(str(number))
 
 
 def _key(item: Object) -> Key:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from fleet_rollout.lab.api import Api, ApiAnswer
+from fleet_rollout.lab.children import LOCALHOST
 from fleet_rollout.lab.envoy import Envoy
 from fleet_rollout.lab.state import LabError
-from fleet_rollout.lab.traffic import Key, PodAddress, Snapshot, mesh_of
+from fleet_rollout.lab.traffic import Key, Snapshot, mesh_of
 
 Object = dict[str, Any]
-Locate = Callable[[str, int], tuple[str, int] | None]
 
 SERVICES = "/api/v1/services"
 PODS = "/api/v1/pods"
@@ -33,31 +31,20 @@ log = logging.getLogger("lab")
 
 
 class Traffic:
-    """The Envoy of one member and what keeps it up to date. `locate` finds the process behind a Pod's address."""
+    """Follows the objects of one member for a running Envoy."""
 
-    def __init__(self, api: Api, folder: Path, locate: Locate) -> None:
-        self.envoy = Envoy(folder)
+    def __init__(self, api: Api, envoy: Envoy) -> None:
+        self._envoy = envoy
         self._api = api
-        self._locate = locate
         self._stores: dict[str, dict[Key, Object]] = {SERVICES: {}, PODS: {}, VIRTUAL_SERVICES: {}}
         self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        await self.envoy.start()
-        self._begin(self._tell())
-        for path, store in self._stores.items():
-            self._begin(self._follow(path, store))
-
-    async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self.envoy.end()
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
+    async def run(self) -> None:
+        """Until cancelled; what was told last stays when it ends."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell())
+            for path, store in self._stores.items():
+                group.create_task(self._follow(path, store))
 
     async def _tell(self) -> None:
         while True:
@@ -66,15 +53,11 @@ class Traffic:
             self._changed.clear()
             services, pods, virtual_services = self._stores.values()
             mesh = mesh_of(Snapshot(services, pods, virtual_services))
-            endpoints = {name: self._located(found) for name, found in mesh.endpoints.items()}
+            endpoints = {name: [(LOCALHOST, port) for port in ports] for name, ports in mesh.endpoints.items()}
             try:
-                await self.envoy.tell(mesh.hosts, endpoints)
+                await self._envoy.tell(mesh.hosts, endpoints)
             except (LabError, aiohttp.ClientError, TimeoutError):
                 log.exception("traffic does not follow the objects")
-
-    def _located(self, addresses: tuple[PodAddress, ...]) -> list[tuple[str, int]]:
-        found = (self._locate(address.ip, address.port) for address in addresses)
-        return [address for address in found if address is not None]
 
     async def _follow(self, path: str, store: dict[Key, Object]) -> None:
         """List and watch for ever; what was known stays while the API server is away."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from fleet_rollout.lab.traffic import UNKNOWN, PodAddress, Snapshot, mesh_of, workload_of
+from fleet_rollout.lab.pods import LOCAL_PORTS
+from fleet_rollout.lab.traffic import UNKNOWN, Snapshot, mesh_of, workload_of
 from fleet_rollout.lab.traffic_routes import Backend, routes_of
 
 
@@ -13,6 +16,7 @@ def pod(workload, number, *, ready=True, terminating=False, namespace="webapp", 
         "name": f"{workload}-abc12-{number}",
         "namespace": namespace,
         "labels": {"app": label or workload, "pod-template-hash": "abc12"},
+        "annotations": {LOCAL_PORTS: json.dumps({"9898": 20000 + number})},
         "ownerReferences": [{"kind": "ReplicaSet", "name": f"{workload}-abc12", "controller": True}],
     }
     if terminating:
@@ -66,7 +70,7 @@ SERVICES = [
 
 def test_a_service_leads_to_the_workloads_it_selects():
     mesh = mesh_of(snapshot(service("backend", "backend"), pod("backend", 1), pod("backend", 2)))
-    assert mesh.endpoints == {"webapp/backend": (PodAddress("10.1.0.1", 9898), PodAddress("10.1.0.2", 9898))}
+    assert mesh.endpoints == {"webapp/backend": (20001, 20002)}
     assert set(weights(mesh, "backend.webapp")) == {"webapp/backend"}
     assert set(weights(mesh, "backend.webapp.svc.cluster.local")) == {"webapp/backend"}
 
@@ -107,7 +111,14 @@ def test_no_domain_is_given_twice_and_the_oldest_claim_wins():
 )
 def test_ready_pods_serve_and_terminating_ones_where_there_is_no_other(pods, expected):
     endpoints = mesh_of(snapshot(service("backend", "backend"), *pods)).endpoints.get("webapp/backend", ())
-    assert {int(address.ip.rpartition(".")[2]) for address in endpoints} == expected
+    assert {port - 20000 for port in endpoints} == expected
+
+
+def test_a_pod_without_a_process_gets_no_request():
+    silent = pod("backend", 1)
+    del silent["metadata"]["annotations"]
+    mesh = mesh_of(snapshot(service("backend", "backend"), silent, pod("backend", 2)))
+    assert mesh.endpoints == {"webapp/backend": (20002,)}
 
 
 def test_a_destination_without_pods_is_unknown_and_not_the_workload():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 
 import aiohttp
@@ -146,9 +147,10 @@ async def test_a_host_or_workload_without_endpoints_is_an_error_answer(envoy):
 async def test_prometheus_tells_success_rate_and_duration_by_istio_names(envoy, samples, tmp_path):
     _, bad = await samples.start("fleet-rollout/sample:2.0.0-bad")
     await envoy.tell(hosts(0, 100), {CANARY: [bad]})
-    prometheus.write_configuration(tmp_path / "prometheus.json", envoy.admin)
     port = children.free_port()
-    argv = prometheus.argv(binaries.require("prometheus"), tmp_path / "prometheus.json", tmp_path / "data", port)
+    targets = tmp_path / "targets.json"
+    targets.write_text(json.dumps([{"targets": [envoy.admin]}]))
+    argv = prometheus.argv(binaries.require("prometheus"), tmp_path, targets, port)
     running = await children.start("prometheus", argv, log=tmp_path / "prometheus.log")
     labels = 'reporter="destination",destination_workload_namespace="webapp",destination_workload=~"backend"'
     total = f"sum(rate(istio_requests_total{{{labels}}}[10s]))"
