@@ -1,0 +1,211 @@
+"""One Application: plan its ClusterSyncs, carry the plan out, and fold everything back into its status.
+
+The only writer of an Application's status and of ClusterSync specs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from fleet_rollout.control.artifacts import ArtifactReconciler
+from fleet_rollout.control.hub_writes import HubWrites
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, FLEETS, World
+from fleet_rollout.decide.aggregate import application_status
+from fleet_rollout.decide.names import FINALIZER, REQUESTED_AT
+from fleet_rollout.decide.plan import SyncPlan, own_and_taken, plan_syncs
+from fleet_rollout.decide.problems import Problem
+from fleet_rollout.errors import FleetRolloutError, Terminal
+from fleet_rollout_api.application import Application
+from fleet_rollout_api.cluster_sync import ClusterSync, WantedArtifact
+from fleet_rollout_api.fleet import Fleet
+
+KURATOR_MANAGERS = frozenset({"kurator-fleet-manager", "fleet-manager"})
+DELETION_POLL = 2.0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One Application as read at the start of a pass."""
+
+    obj: dict[str, Any]
+    app: Application
+    syncs: list[ClusterSync]
+    taken: frozenset[str]
+
+
+class ApplicationReconciler:
+    """Reads the store, writes through `writes`."""
+
+    kind = "Application"
+
+    def __init__(self, world: World, writes: HubWrites, artifacts: ArtifactReconciler) -> None:
+        self._world = world
+        self._writes = writes
+        self._artifacts = artifacts
+        self._written: dict[Key, tuple[float, int]] = {}
+        self._errors: dict[Key, FleetRolloutError] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        obj = self._world.store.get(APPLICATIONS.plural, key)
+        if obj is None:
+            self._written.pop(key, None)
+            self._errors.pop(key, None)
+            return None
+        seen = self._parse(obj)
+        if obj["metadata"].get("deletionTimestamp"):
+            return await self._finalize(seen)
+        _refuse_kurator(obj)
+        obj = await self._writes.finalizer(APPLICATIONS, obj, present=True)
+        plan = self._plan(seen)
+        await self._carry_out(plan, seen)
+        self._errors.pop(key, None)
+        return await self._show(key, seen, plan)
+
+    def _parse(self, obj: dict[str, Any]) -> _Seen:
+        metadata = obj["metadata"]
+        try:
+            app = Application.model_validate(obj)
+        except ValidationError as error:
+            raise Terminal("InvalidSpec", f"Application/{metadata['name']}: {first_fault(error)}") from error
+        found = self._world.store.all(CLUSTER_SYNCS.plural, metadata["namespace"])
+        syncs, taken = own_and_taken(app, [ClusterSync.model_validate(sync) for sync in found])
+        return _Seen(obj, app, syncs, taken)
+
+    def _plan(self, seen: _Seen) -> SyncPlan:
+        metadata = seen.app.metadata
+        source = self._artifacts.view(Key(metadata.namespace, metadata.name)).status
+        artifact = source.get("artifact")
+        wanted = WantedArtifact(revision=artifact["revision"], digest=artifact["digest"]) if artifact else None
+        requested = metadata.annotations.get(REQUESTED_AT)
+        return plan_syncs(
+            seen.app,
+            fleets=self._fleets(metadata.namespace),
+            clusters=self._clusters(metadata.namespace),
+            existing=seen.syncs,
+            artifact=wanted,
+            taken=seen.taken,
+            # First the source is looked at, then the clusters are asked: one pass over them, not two.
+            requested_at=requested if requested == source.get("lastHandledReconcileAt") else None,
+        )
+
+    def _fleets(self, namespace: str) -> dict[str, Fleet]:
+        fleets = (Fleet.model_validate(f) for f in self._world.store.all(FLEETS.plural, namespace))
+        return {fleet.metadata.name: fleet for fleet in fleets}
+
+    def _clusters(self, namespace: str) -> dict[tuple[str, str], dict[str, str]]:
+        clusters: dict[tuple[str, str], dict[str, str]] = {}
+        for resource in (ATTACHED_CLUSTERS, CLUSTERS):
+            for obj in self._world.store.all(resource.plural, namespace):
+                clusters[resource.kind, obj["metadata"]["name"]] = obj["metadata"].get("labels") or {}
+        return clusters
+
+    async def _carry_out(self, plan: SyncPlan, seen: _Seen) -> None:
+        objects = {sync["metadata"]["name"]: sync for sync in self._objects(seen)}
+        for sync in plan.create:
+            await self._writes.create(CLUSTER_SYNCS, sync.dump())
+        for update in plan.update:
+            await self._writes.spec(CLUSTER_SYNCS, objects[update.name], update.spec.dump())
+        await self._delete(objects[name] for name in plan.delete)
+
+    def _objects(self, seen: _Seen) -> Iterable[dict[str, Any]]:
+        for sync in seen.syncs:
+            obj = self._world.store.get(CLUSTER_SYNCS.plural, Key(sync.metadata.namespace, sync.metadata.name))
+            if obj is not None:
+                yield obj
+
+    async def _delete(self, objects: Iterable[dict[str, Any]]) -> None:
+        for obj in objects:
+            if not obj["metadata"].get("deletionTimestamp"):
+                await self._writes.delete(CLUSTER_SYNCS, obj)
+
+    async def _finalize(self, seen: _Seen) -> float | None:
+        """Each ClusterSync prunes what it brought before it goes; the Application goes last."""
+        if FINALIZER not in seen.obj["metadata"].get("finalizers", []):
+            return None
+        objects = list(self._objects(seen))
+        await self._delete(objects)
+        if objects:
+            key = Key(seen.app.metadata.namespace, seen.app.metadata.name)
+            await self._show(key, seen, SyncPlan())
+            return DELETION_POLL
+        await self._writes.finalizer(APPLICATIONS, seen.obj, present=False)
+        return None
+
+    async def _show(self, key: Key, seen: _Seen, plan: SyncPlan | None) -> float | None:
+        """Write the status if it changed, within the limits on writes and bytes per second."""
+        obj = self._world.store.get(APPLICATIONS.plural, key) or seen.obj
+        previous = obj.get("status") or None
+        settings = self._world.settings
+        status = application_status(
+            seen.app,
+            source=self._artifacts.view(key).status or None,
+            syncs=self._parse(obj).syncs,
+            plan=plan,
+            previous=previous,
+            now=self._world.now(),
+            max_bytes=settings.status_max_bytes,
+        )
+        if status == previous:
+            return None
+        size = len(orjson.dumps(status))
+        pause = self._pause(key, size)
+        if pause > 0:
+            return pause
+        self._written[key] = (self._world.clock(), size)
+        await self._writes.status(APPLICATIONS, obj, status)
+        return None
+
+    def _pause(self, key: Key, size: int) -> float:
+        """Seconds until this Application may be written again."""
+        at, bytes_ = self._written.get(key, (float("-inf"), 0))
+        settings = self._world.settings
+        least = max(settings.status_interval, bytes_ / settings.status_bytes_per_second)
+        return at + least - self._world.clock()
+
+    async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:
+        """Show an error of the Application itself as a problem of its plan."""
+        obj = self._world.store.get(APPLICATIONS.plural, key)
+        if obj is None or error.reason == "Conflict":
+            return
+        self._world.recorder.warning(obj, error.reason, error.message)
+        try:
+            seen = self._parse(obj)
+        except Terminal:
+            await self._show_invalid(key, obj, error)
+            return
+        problem = Problem(error.reason, error.message, terminal=isinstance(error, Terminal))
+        await self._show(key, seen, SyncPlan(problems=(problem,)))
+
+    async def _show_invalid(self, key: Key, obj: dict[str, Any], error: FleetRolloutError) -> None:
+        """An Application that cannot be read at all still gets its conditions."""
+        from fleet_rollout.decide.aggregate import invalid_status
+
+        generation = obj["metadata"].get("generation", 0)
+        previous = obj.get("status") or None
+        status = invalid_status(previous, error.reason, error.message, generation=generation, now=self._world.now())
+        if status != previous:
+            await self._writes.status(APPLICATIONS, obj, status)
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing pydantic found, as a field path and a sentence."""
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+
+
+def _refuse_kurator(obj: dict[str, Any]) -> None:
+    """Two controllers on one Application undo each other's work."""
+    for entry in obj["metadata"].get("managedFields", []):
+        if entry.get("manager") in KURATOR_MANAGERS and entry.get("subresource") == "status":
+            name = obj["metadata"]["name"]
+            raise Terminal(
+                "KuratorControllerPresent",
+                f"Application/{name}: Kurator's controller ({entry['manager']}) writes its status; stop Kurator's "
+                "fleet manager, then remove its entry from metadata.managedFields",
+            )

@@ -1,0 +1,139 @@
+"""Keeps the artifact of every Application's source current: one key an Application, fetched once a repository.
+
+What it finds is kept for the Application's worker, which alone writes status.
+"""
+
+from __future__ import annotations
+
+import random
+from base64 import b64decode
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.world import APPLICATIONS, SECRETS, World
+from fleet_rollout.decide import source_status
+from fleet_rollout.decide.intervals import jittered, parse_duration
+from fleet_rollout.decide.names import REQUESTED_AT
+from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
+from fleet_rollout.kube.errors import kube_errors
+from fleet_rollout.sources import Artifact
+from fleet_rollout_api.application import Application, GitRepositorySpec
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """What is known of one source: its status in Flux's shape, and the artifact once it is on this disk."""
+
+    status: dict[str, Any] = field(default_factory=dict)
+    artifact: Artifact | None = None
+    generation: int = 0
+
+
+class ArtifactReconciler:
+    """Fetches; `view(key)` is what the Application's worker shows."""
+
+    kind = "Source"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._views: dict[Key, SourceView] = {}
+
+    def view(self, key: Key) -> SourceView:
+        """What is known of the source of Application `key`, after a restart from its status."""
+        if key not in self._views:
+            obj = self._world.store.get(APPLICATIONS.plural, key) or {}
+            status = ((obj.get("status") or {}).get("sourceStatus") or {}).get("gitRepoStatus") or {}
+            self._views[key] = SourceView(status=status)
+        return self._views[key]
+
+    async def reconcile(self, key: Key) -> float | None:
+        obj = self._world.store.get(APPLICATIONS.plural, key)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            self._views.pop(key, None)
+            return None
+        app = Application.model_validate(obj)
+        spec = app.spec.source.git_repository
+        if spec is None:
+            self._views.pop(key, None)
+            return None
+        if spec.suspend:
+            self._suspended(key, app)
+            return None
+        await self._fetch(key, app, spec)
+        interval = parse_duration(spec.interval)
+        return jittered(interval, self._world.settings.interval_jitter, random.random()) if interval else None  # noqa: S311
+
+    def _suspended(self, key: Key, app: Application) -> None:
+        view = self.view(key)
+        handled = app.metadata.annotations.get(REQUESTED_AT)
+        status = source_status.suspended(view.status or None, generation=app.metadata.generation, handled=handled)
+        self._show(key, replace(view, status=status))
+
+    async def _fetch(self, key: Key, app: Application, spec: GitRepositorySpec) -> None:
+        view = self.view(key)
+        secret = await self._secret(key, spec)
+        known = view.artifact or _artifact_of(view.status)
+        seen = await self._world.sources.reconcile(key.namespace, key.name, spec, secret, known)
+        handled = app.metadata.annotations.get(REQUESTED_AT)
+        status = source_status.stored(
+            view.status or None,
+            seen.artifact.status(),
+            generation=app.metadata.generation,
+            handled=handled,
+            now=self._world.now(),
+        )
+        if seen.changed:
+            message = f"stored artifact for commit '{_subject(seen.subject)}'"
+            self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), "NewArtifact", message)
+        self._show(key, SourceView(status, seen.artifact, app.metadata.generation))
+
+    async def _secret(self, key: Key, spec: GitRepositorySpec) -> dict[str, bytes] | None:
+        if spec.secret_ref is None:
+            return None
+        with kube_errors("AuthenticationFailed", f"Secret/{key.namespace}/{spec.secret_ref.name}"):
+            secret = await self._world.hub.get(SECRETS, spec.secret_ref.name, key.namespace)
+        if secret is None:
+            name = f"{key.namespace}/{spec.secret_ref.name}"
+            raise Transient("AuthenticationFailed", f"failed to get secret '{name}': not found; create it")
+        return secret_data(secret)
+
+    async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:
+        """Keep the artifact, show the failure."""
+        obj = self._world.store.get(APPLICATIONS.plural, key)
+        if obj is None:
+            return
+        view = self.view(key)
+        metadata = obj["metadata"]
+        before = view.status.get("conditions")
+        status = source_status.failed(
+            view.status or None,
+            error.reason,
+            error.message,
+            stalled=isinstance(error, Terminal),
+            generation=metadata.get("generation", 0),
+            handled=(metadata.get("annotations") or {}).get(REQUESTED_AT),
+            now=self._world.now(),
+        )
+        if status["conditions"] != before:
+            self._world.recorder.warning(obj, error.reason, error.message)
+        self._show(key, replace(view, status=status, generation=metadata.get("generation", 0)))
+
+    def _show(self, key: Key, view: SourceView) -> None:
+        if self._views.get(key) != view:
+            self._views[key] = view
+            self._world.queues.applications.add(key)
+
+
+def secret_data(secret: dict[str, Any]) -> dict[str, bytes]:
+    """The decoded data of a Secret; values that are not base64 are left out."""
+    return {name: b64decode(value) for name, value in (secret.get("data") or {}).items()}
+
+
+def _artifact_of(status: dict[str, Any]) -> Artifact | None:
+    artifact = status.get("artifact")
+    return Artifact.from_status(artifact) if artifact else None
+
+
+def _subject(text: str) -> str:
+    return text if len(text) <= 50 else text[:50] + "..."

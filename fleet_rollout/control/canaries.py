@@ -1,0 +1,104 @@
+"""The Canaries of all members, as their watches last showed them: what a ClusterSync mirrors into its status."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.world import World
+from fleet_rollout_api.cluster_sync import ClusterReference
+
+MIRRORED = (
+    "phase",
+    "failedChecks",
+    "canaryWeight",
+    "iterations",
+    "lastAppliedSpec",
+    "lastPromotedSpec",
+    "lastTransitionTime",
+    "trackedConfigs",
+    "conditions",
+)
+# A change of these is worth a write; a mere new time is not.
+TELLING = ("phase", "failedChecks", "canaryWeight", "iterations", "lastAppliedSpec", "lastPromotedSpec")
+
+
+class Place(NamedTuple):
+    """One Canary of one member."""
+
+    hub_namespace: str
+    cluster: ClusterReference
+    namespace: str
+    name: str
+
+
+class Canaries:
+    """Follows the Canaries that ClusterSyncs ask for; nothing is watched where none does."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._followed: dict[Key, Place] = {}
+        self._objects: dict[Place, dict[str, Any]] = {}
+        self._listed: set[tuple[str, ClusterReference, str]] = set()
+
+    def follow(self, key: Key, place: Place) -> None:
+        """Watch the namespace of `place` in its member, and wake ClusterSync `key` when the Canary changes."""
+        if self._followed.get(key) == place:
+            return
+        self._followed[key] = place
+        self._watch(place.hub_namespace, place.cluster)
+
+    def forget(self, key: Key) -> None:
+        """Stop following for `key`."""
+        place = self._followed.pop(key, None)
+        if place is not None:
+            self._objects.pop(place, None)
+            self._watch(place.hub_namespace, place.cluster)
+
+    def _watch(self, hub_namespace: str, cluster: ClusterReference) -> None:
+        namespaces = {
+            place.namespace
+            for place in self._followed.values()
+            if (place.hub_namespace, place.cluster) == (hub_namespace, cluster)
+        }
+
+        def changed(event: Any) -> None:
+            self._changed(hub_namespace, cluster, event)
+
+        self._world.members.watch_canaries(cluster.kind, cluster.name, hub_namespace, namespaces, changed)
+
+    def _changed(self, hub_namespace: str, cluster: ClusterReference, event: Any) -> None:
+        if event.type == "SYNCED":
+            return
+        metadata = event.obj["metadata"]
+        place = Place(hub_namespace, cluster, metadata["namespace"], metadata["name"])
+        if event.type == "DELETED":
+            self._objects.pop(place, None)
+        else:
+            self._objects[place] = trimmed(event.obj)
+        for key, followed in self._followed.items():
+            if followed == place:
+                self._world.queues.syncs.add(key)
+
+    def canary(self, key: Key) -> dict[str, Any] | None:
+        """The Canary that `key` follows: metadata that tells it apart, and its status; None while it is not seen."""
+        place = self._followed.get(key)
+        return self._objects.get(place) if place is not None else None
+
+
+def trimmed(canary: dict[str, Any]) -> dict[str, Any]:
+    """Hundreds of bytes instead of kilobytes: what decisions and users read."""
+    metadata, status = canary["metadata"], canary.get("status") or {}
+    return {
+        "uid": metadata.get("uid"),
+        "generation": metadata.get("generation"),
+        "deletionTimestamp": metadata.get("deletionTimestamp"),
+        "status": {name: status[name] for name in MIRRORED if name in status},
+    }
+
+
+def is_news(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
+    """Whether the mirrored status is worth a write."""
+    if before is None:
+        return bool(after)
+    return any(before.get(name) != after.get(name) for name in TELLING)

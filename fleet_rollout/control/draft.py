@@ -1,0 +1,81 @@
+"""The working copy of one ClusterSync's status in one pass: changed in memory, written when it must be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet_rollout.control.hub_writes import HubWrites
+from fleet_rollout.control.inventories import Inventories
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.world import CLUSTER_SYNCS, World
+from fleet_rollout.decide.intervals import rfc3339
+from fleet_rollout.decide.sync import Stamp
+from fleet_rollout.errors import Waiting
+from fleet_rollout_api.cluster_sync import Attempt, ClusterSync, ClusterSyncStatus, Inventory, InventoryEntry
+
+
+class Draft:
+    """`status` is what will be written; `write` sends it if it differs from what the hub has."""
+
+    def __init__(self, world: World, writes: HubWrites, inventories: Inventories, obj: dict[str, Any]) -> None:
+        self._world = world
+        self._writes = writes
+        self._inventories = inventories
+        self._obj = obj
+        self.sync = ClusterSync.model_validate(obj)
+        self.status = self.sync.status
+        self._entries: list[InventoryEntry] | None = None
+
+    @property
+    def key(self) -> Key:
+        return Key(self.sync.metadata.namespace, self.sync.metadata.name)
+
+    @property
+    def obj(self) -> dict[str, Any]:
+        """The object as last seen, for events and finalizers."""
+        return self._world.store.get(CLUSTER_SYNCS.plural, self.key) or self._obj
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.sync.metadata.generation, self._world.now())
+
+    def change(self, **fields: Any) -> None:
+        """Set fields of the status."""
+        self.status = self.status.model_copy(update=fields)
+
+    async def inventory(self) -> list[InventoryEntry]:
+        """What is recorded as being on the cluster."""
+        if self._entries is None:
+            self._entries = await self._inventories.read(self.sync)
+        return self._entries
+
+    async def keep_inventory(self, entries: list[InventoryEntry]) -> None:
+        """Record `entries`; the part that does not fit into the status goes to sibling objects at once."""
+        self._entries = entries
+        inline, parts = await self._inventories.write(self.sync, entries)
+        self.change(inventory=Inventory(entries=inline), inventory_parts=parts)
+
+    def begin(self, fingerprint: str) -> None:
+        """Note the attempt: by which leader, since when. Precedes every write to the member."""
+        now = rfc3339(self._world.now())
+        self.change(attempt=Attempt(fingerprint=fingerprint, started_at=now, epoch=self._world.epoch()))
+
+    async def write(self) -> None:
+        """Send the status if it changed."""
+        if self.status == self.sync.status:
+            return
+        made = await self._writes.status(CLUSTER_SYNCS, self._obj, self.status.dump())
+        self._obj = made
+        self.sync = ClusterSync.model_validate(made)
+        self.status = self.sync.status
+
+    def require_current(self) -> None:
+        """Stop this pass where the spec was changed while it ran: the change is queued already."""
+        seen = self._world.store.get(CLUSTER_SYNCS.plural, self.key)
+        if seen is None or seen["metadata"].get("generation") != self.sync.metadata.generation:
+            raise Waiting("Superseded", f"ClusterSync/{self.key}: the wanted state changed meanwhile", retry_after=0.0)
+
+
+def status_of(obj: dict[str, Any]) -> ClusterSyncStatus:
+    """The status of a ClusterSync as the store has it."""
+    return ClusterSyncStatus.model_validate(obj.get("status") or {})

@@ -1,0 +1,127 @@
+"""What users change on the hub, as events: kopf watches, we only take notes.
+
+kopf runs with `on.event` handlers alone, so it writes nothing into users' objects, and in a thread
+with a loop of its own, because at its exit it cancels every task of the loop that it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import kopf
+
+log = logging.getLogger(__name__)
+
+KINDS = (
+    ("apps.kurator.dev", "v1alpha1", "applications"),
+    ("fleet.kurator.dev", "v1alpha1", "fleets"),
+    ("cluster.kurator.dev", "v1alpha1", "attachedclusters"),
+    ("cluster.kurator.dev", "v1alpha1", "clusters"),
+)
+RESTART_DELAY = 2.0
+
+Notify = Callable[[str, str | None, dict[str, Any]], None]
+
+
+class HubEvents:
+    """Calls `notify(plural, event type, object)` on the caller's loop for every change of `KINDS`.
+
+    `open_session` makes a session for kopf's loop with fresh credentials; it is called again when the hub answers 401.
+    `served` are the plurals that the hub has; `namespace` limits the view.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        open_session: Callable[[], aiohttp.ClientSession],
+        notify: Notify,
+        *,
+        namespace: str | None,
+        watch_timeout: float,
+        served: frozenset[str],
+    ) -> None:
+        self._server = server
+        self._open_session = open_session
+        self._notify = notify
+        self._namespace = namespace
+        self._watch_timeout = watch_timeout
+        self._served = served
+
+    async def run(self) -> None:
+        """Watch until cancelled; a watch that ends by an error is started again."""
+        loop = asyncio.get_running_loop()
+        stop = threading.Event()
+        ended = asyncio.Event()
+
+        def body() -> None:
+            while not stop.is_set():
+                try:
+                    asyncio.run(self._operate(loop, stop))
+                except Exception:
+                    log.exception("the hub's watches ended; starting them again")
+                stop.wait(RESTART_DELAY)
+            loop.call_soon_threadsafe(ended.set)
+
+        thread = threading.Thread(target=body, name="kopf", daemon=True)
+        thread.start()
+        try:
+            await ended.wait()
+        finally:
+            stop.set()
+
+    async def _operate(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+        def tell(plural: str, event: dict[str, Any]) -> None:
+            # kopf gives read-only views and wrappers; `object` in the raw event is the plain dict.
+            loop.call_soon_threadsafe(self._notify, plural, event["type"], event["object"])
+
+        await kopf.operator(
+            registry=self._registry(tell),
+            settings=self._settings(),
+            standalone=True,
+            clusterwide=self._namespace is None,
+            namespaces=[self._namespace] if self._namespace else [],
+            stop_flag=stop,
+        )
+
+    def _registry(self, tell: Callable[[str, dict[str, Any]], None]) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            return kopf.AiohttpSession(server=self._server, aiohttp_session=self._open_session())
+
+        for group, version, plural in KINDS:
+            if plural in self._served:
+                self._register(registry, group, version, plural, tell)
+        return registry
+
+    @staticmethod
+    def _register(
+        registry: kopf.OperatorRegistry,
+        group: str,
+        version: str,
+        plural: str,
+        tell: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        @kopf.on.event(group, version, plural, registry=registry, id=plural)
+        async def seen(event: Any, **_: Any) -> None:
+            tell(plural, event)
+
+    def _settings(self) -> kopf.OperatorSettings:
+        settings = kopf.OperatorSettings()
+        settings.posting.enabled = False
+        settings.peering.standalone = True
+        settings.scanning.disabled = True
+        settings.watching.server_timeout = self._watch_timeout
+        settings.watching.client_timeout = self._watch_timeout + 40
+        settings.watching.connect_timeout = 5
+        settings.watching.chunk_size = 500
+        settings.queueing.idle_timeout = 0.2
+        settings.networking.error_backoffs = (0.5, 1, 2, 5)
+        settings.process.ultimate_exiting_timeout = None
+        return settings

@@ -1,0 +1,107 @@
+"""The few kinds of writes the service makes on the hub, each with a precondition, each seen by the store at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet_rollout.control.store import Store
+from fleet_rollout.decide.names import FINALIZER, MANAGER_HUB
+from fleet_rollout.errors import Transient
+from fleet_rollout.kube.client import Cluster, Resource
+from fleet_rollout.kube.errors import ApiError
+
+
+class HubWrites:
+    """Writes to `hub` and puts the answers into `store`."""
+
+    def __init__(self, hub: Cluster, store: Store) -> None:
+        self._hub = hub
+        self._store = store
+
+    async def status(self, resource: Resource, obj: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+        """Replace the status of `obj`; raises Transient("Conflict") where it was changed since it was read."""
+        patch = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": obj["metadata"]["resourceVersion"]},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        return await self._patch(resource, obj, patch, subresource="status")
+
+    async def finalizer(self, resource: Resource, obj: dict[str, Any], *, present: bool) -> dict[str, Any]:
+        """Add or remove our finalizer."""
+        finalizers = [f for f in obj["metadata"].get("finalizers", []) if f != FINALIZER]
+        if present:
+            finalizers.append(FINALIZER)
+        if finalizers == obj["metadata"].get("finalizers", []):
+            return obj
+        patch = {"metadata": {"finalizers": finalizers, "resourceVersion": obj["metadata"]["resourceVersion"]}}
+        return await self._patch(resource, obj, patch)
+
+    async def annotate(self, resource: Resource, obj: dict[str, Any], annotations: dict[str, str]) -> dict[str, Any]:
+        """Set annotations, whatever else changed meanwhile."""
+        return await self._patch(resource, obj, {"metadata": {"annotations": annotations}})
+
+    async def spec(self, resource: Resource, obj: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+        """Replace the spec of an object of ours."""
+        patch = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": obj["metadata"]["resourceVersion"]},
+            {"op": "replace", "path": "/spec", "value": spec},
+        ]
+        return await self._patch(resource, obj, patch)
+
+    async def create(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any] | None:
+        """Create an object of ours; None where the name is taken (the next reconcile sees by whom)."""
+        try:
+            made = await self._hub.create(resource, obj, manager=MANAGER_HUB)
+        except ApiError as error:
+            if not error.is_already_exists:
+                raise
+            metadata = obj["metadata"]
+            found = await self._hub.get(resource, metadata["name"], metadata["namespace"])
+            if found is not None:
+                self._store.put(resource.plural, found)
+            return None
+        self._store.put(resource.plural, made)
+        return made
+
+    async def delete(self, resource: Resource, obj: dict[str, Any]) -> None:
+        """Delete exactly this object: by UID, so that a namesake made since stays."""
+        metadata = obj["metadata"]
+        await self._hub.delete(resource, metadata["name"], metadata["namespace"], uid=metadata["uid"])
+
+    async def _patch(
+        self, resource: Resource, obj: dict[str, Any], patch: dict[str, Any] | list[Any], subresource: str = ""
+    ) -> dict[str, Any]:
+        metadata = obj["metadata"]
+        try:
+            made = await self._hub.patch(
+                resource,
+                metadata["name"],
+                metadata.get("namespace", ""),
+                patch,
+                kind="json" if isinstance(patch, list) else "merge",
+                subresource=subresource,
+                manager=MANAGER_HUB,
+            )
+        except ApiError as error:
+            raise await self._explained(error, resource, obj) from error
+        self._store.put(resource.plural, made)
+        return made
+
+    async def _explained(self, error: ApiError, resource: Resource, obj: dict[str, Any]) -> Exception:
+        metadata = obj["metadata"]
+        if error.is_not_found:
+            self._store.remove(resource.plural, obj)
+        elif error.is_conflict:
+            fresh = await self._hub.get(resource, metadata["name"], metadata.get("namespace", ""))
+            if fresh is not None:
+                self._store.put(resource.plural, fresh)
+        else:
+            return error
+        return Changed(resource.kind, metadata["name"])
+
+
+class Changed(Transient):
+    """The object was changed or deleted since it was read; read again and decide anew, at once."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__("Conflict", f"{kind}/{name} was changed meanwhile; deciding again", retry_after=0.05)

@@ -1,0 +1,132 @@
+"""One member: is it there? Keeps AttachedCluster.status true, notices rotated kubeconfigs, and wakes what waited.
+
+Checks run at an interval, since a cluster that dies says nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime
+from typing import Any
+
+from fleet_rollout.control.hub_writes import HubWrites
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.orphans import Orphans
+from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, SECRETS, World
+from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide.intervals import jittered, parse_time
+from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
+from fleet_rollout_api.attached_cluster import AttachedCluster, AttachedClusterStatus
+
+RESOURCES = {resource.kind: resource for resource in (ATTACHED_CLUSTERS, CLUSTERS)}
+UNREACHABLE_CHECK = 5.0
+
+
+def member_key(namespace: str, kind: str, name: str) -> Key:
+    """The queue's key of a cluster object."""
+    return Key(namespace, f"{kind}/{name}")
+
+
+class MemberReconciler:
+    """The only writer of an AttachedCluster's status."""
+
+    kind = "Member"
+
+    def __init__(self, world: World, writes: HubWrites) -> None:
+        self._world = world
+        self._writes = writes
+        self._orphans = Orphans(world)
+        self._was_ready: dict[Key, bool] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        kind, _, name = key.name.partition("/")
+        obj = self._world.store.get(RESOURCES[kind].plural, Key(key.namespace, name))
+        if obj is None:
+            await self._world.members.drop(kind, name, key.namespace)
+            self._was_ready.pop(key, None)
+            return None
+        failure = await self._check(kind, name, key.namespace, obj)
+        await self._show(kind, obj, failure)
+        is_ready = failure is None
+        if is_ready and not self._was_ready.get(key, False):
+            await self._returned(key, kind, name)
+        self._was_ready[key] = is_ready
+        settings = self._world.settings
+        seconds = settings.member_check_interval if is_ready else UNREACHABLE_CHECK
+        return jittered(seconds, settings.interval_jitter, random.random())  # noqa: S311
+
+    async def _check(self, kind: str, name: str, namespace: str, obj: dict[str, Any]) -> FleetRolloutError | None:
+        """What is wrong with the member, None where it answers."""
+        try:
+            secret, key = kubeconfig_reference(kind, obj)
+            found = await self._world.hub.get(SECRETS, secret, namespace)
+            if found is None:
+                raise Terminal(
+                    "KubeconfigMissing",
+                    f"{kind}/{name}: Secret {namespace}/{secret} not found; create it with the kubeconfig under "
+                    f"key {key}",
+                )
+            member = await self._world.members.update(kind, name, namespace, found, key)
+            failure = await member.check()
+        except FleetRolloutError as error:
+            self._world.members.refuse(kind, name, namespace, error)
+            return error
+        return None if failure is None else Transient("ClusterUnreachable", f"{kind}/{name}: {failure}")
+
+    async def _show(self, kind: str, obj: dict[str, Any], failure: FleetRolloutError | None) -> None:
+        if kind != ATTACHED_CLUSTERS.kind:
+            return
+        cluster = AttachedCluster.model_validate(obj)
+        status = member_status(cluster, failure, self._world.now())
+        if status != cluster.status:
+            if failure is not None:
+                self._world.recorder.warning(obj, failure.reason, failure.message)
+            await self._writes.status(ATTACHED_CLUSTERS, obj, status.dump())
+
+    async def _returned(self, key: Key, kind: str, name: str) -> None:
+        """Everything that waited for this member goes on."""
+        cluster = self._world.members.ready(kind, name, key.namespace).cluster
+        await self._orphans.resume(key.namespace, kind, name, cluster)
+        for obj in self._world.store.all(CLUSTER_SYNCS.plural, key.namespace):
+            if obj["spec"]["cluster"] == {"kind": kind, "name": name}:
+                self._world.queues.syncs.add(Key(key.namespace, obj["metadata"]["name"]))
+
+    async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:
+        """Failures of members are shown by `reconcile` itself; what comes here is the hub's."""
+
+
+def kubeconfig_reference(kind: str, obj: dict[str, Any]) -> tuple[str, str]:
+    """Secret and key that hold the kubeconfig of a cluster object."""
+    if kind == ATTACHED_CLUSTERS.kind:
+        reference = AttachedCluster.model_validate(obj).spec.kubeconfig
+        return reference.name, reference.key
+    name = (obj.get("status") or {}).get("kubeconfigSecretRef")
+    if not name:
+        raise Transient("KubeconfigMissing", f"Cluster/{obj['metadata']['name']}: status.kubeconfigSecretRef is empty")
+    return str(name), "value"
+
+
+def member_status(cluster: AttachedCluster, failure: FleetRolloutError | None, now: datetime) -> AttachedClusterStatus:
+    """Whether the cluster answers, and if not, why.
+
+    `lastTransitionTime` is since when it does or does not: a new reason for the same is no transition.
+    """
+    generation = cluster.metadata.generation
+    reason, message = ("Reachable", "the API server answers") if failure is None else (failure.reason, failure.message)
+    wanted: conds.Status = "True" if failure is None else "False"
+    before = conds.get(cluster.status.conditions, conds.READY)
+    changed = conds.set_condition(
+        cluster.status.conditions, conds.READY, wanted, reason, message, generation=generation, now=now
+    )
+    if before is not None and before.status == wanted:
+        since = {"last_transition_time": before.last_transition_time}
+        changed = [c.model_copy(update=since) if c.type == conds.READY else c for c in changed]
+    return AttachedClusterStatus(ready=failure is None, observed_generation=generation, conditions=changed)
+
+
+def lost_since(obj: dict[str, Any]) -> datetime | None:
+    """Since when the cluster does not answer, by its status; None where it does."""
+    for condition in (obj.get("status") or {}).get("conditions") or []:
+        if condition["type"] == conds.READY and condition["status"] == "False":
+            return parse_time(condition["lastTransitionTime"])
+    return None

@@ -1,0 +1,211 @@
+"""The objects of one ClusterSync: rendered, applied, pruned, and their health looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet_rollout.control.attributions import after_apply, before_apply
+from fleet_rollout.control.draft import Draft
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.world import World
+from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide import sync as decide
+from fleet_rollout.decide.intervals import rfc3339
+from fleet_rollout.decide.inventory import stale, union
+from fleet_rollout.decide.rollout_phase import Workload
+from fleet_rollout.errors import Terminal, Transient, Waiting
+from fleet_rollout.kube.apply import Applier, Change, ReplicaRule
+from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.errors import kube_errors
+from fleet_rollout.kube.health import Checks, unhealthy
+from fleet_rollout.kube.prune import Pruner
+from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
+
+LISTED = 20
+
+
+class HealthCheckFailed(Transient):
+    """`short` is the Healthy condition's message, without the time it took."""
+
+    def __init__(self, seconds: float, short: str) -> None:
+        super().__init__("HealthCheckFailed", f"health check failed after {seconds:.2f}s: {short}")
+        self.short = short
+
+
+@dataclass(frozen=True)
+class _Pruned:
+    """What was deleted, what has to stay in the inventory, and why."""
+
+    changes: list[Change] = field(default_factory=list)
+    survivors: list[InventoryEntry] = field(default_factory=list)
+    failure: str | None = None
+
+
+class Objects:
+    """Works on the draft's status; writes it before the first write to the member."""
+
+    def __init__(self, world: World, targets: Targets) -> None:
+        self._world = world
+        self._targets = targets
+
+    async def render(self, sync: ClusterSync) -> Sequence[dict[str, Any]]:
+        """What the policy wants on the cluster. Shared by every cluster: not to be changed."""
+        assert sync.spec.artifact is not None
+        digest = sync.spec.artifact.digest
+        tree = self._world.sources.tree(digest)
+        if tree is None:
+            self._world.queues.sources.add(Key(sync.metadata.namespace, sync.spec.application))
+            raise Waiting("ArtifactUnavailable", f"artifact {digest} is being fetched again", retry_after=2.0)
+        return await self._world.renderer.build(tree, digest, sync.spec.kustomization)
+
+    async def apply(self, draft: Draft, wanted: str) -> None:
+        """Bring the cluster to the wanted objects, prune what is no longer wanted, and note what is there."""
+        sync = draft.sync
+        assert sync.spec.artifact is not None
+        objects = await self.render(sync)
+        old = await draft.inventory()
+        self._refuse_empty(sync, objects, old)
+        draft.change(last_attempted_revision=sync.spec.artifact.revision)
+        cluster = self._targets.cluster(sync)
+        with kube_errors("ReconciliationFailed", f"{sync.spec.cluster.kind}/{sync.spec.cluster.name}"):
+            changes = await self._apply(draft, wanted, cluster, objects, old)
+            entries = [InventoryEntry(id=change.id, v=change.version) for change in changes]
+            pruned = await self._prune(draft, wanted, cluster, stale(old, entries))
+        await draft.keep_inventory(union(pruned.survivors, entries))
+        self._settle(draft, wanted, [*changes, *pruned.changes])
+        if pruned.failure is not None:
+            await draft.write()
+            raise Transient("PruneFailed", pruned.failure)
+
+    async def _apply(
+        self,
+        draft: Draft,
+        wanted: str,
+        cluster: Cluster,
+        objects: Sequence[dict[str, Any]],
+        old: list[InventoryEntry],
+    ) -> list[Change]:
+        sync = draft.sync
+        before: Workload | None = None
+
+        async def before_write(entries: list[InventoryEntry]) -> None:
+            nonlocal before
+            before = await before_apply(draft, cluster, wanted, objects)
+            await self._intend(draft, wanted, union(old, entries))
+
+        impersonate = self._targets.impersonate(sync)
+        applier = Applier(cluster, self._targets.owner(sync), self._world.settings, impersonate=impersonate)
+        changes = await applier.plan_and_apply(
+            objects, force=sync.spec.kustomization.force, before_write=before_write, replicas=replica_rule(sync)
+        )
+        await after_apply(draft, cluster, wanted, objects, before)
+        return changes
+
+    def pruner(self, sync: ClusterSync, cluster: Cluster) -> Pruner:
+        """Deletes as the policy's service account, on behalf of this ClusterSync."""
+        return Pruner(cluster, self._targets.owner(sync), impersonate=self._targets.impersonate(sync))
+
+    async def _intend(self, draft: Draft, wanted: str, entries: list[InventoryEntry]) -> None:
+        """Inventory and leader's epoch, written with the resourceVersion before the first write to the member."""
+        draft.require_current()
+        assert draft.sync.spec.artifact is not None
+        draft.begin(wanted)
+        await draft.keep_inventory(entries)
+        message = f"Applying revision {draft.sync.spec.artifact.revision}"
+        draft.change(conditions=decide.progressing(draft.status.conditions, draft.stamp, message))
+        await draft.write()
+
+    async def _prune(self, draft: Draft, wanted: str, cluster: Cluster, gone: list[InventoryEntry]) -> _Pruned:
+        sync = draft.sync
+        if not gone or not sync.spec.kustomization.prune:
+            return _Pruned()
+        if draft.status.attempt is None or draft.status.attempt.fingerprint != wanted:
+            await self._intend(draft, wanted, await draft.inventory())
+        pruner = self.pruner(sync, cluster)
+        changes, survivors = await pruner.prune(gone, siblings=self._targets.claimed_elsewhere(sync))
+        return _Pruned(changes, survivors, pruner.failure)
+
+    def _settle(self, draft: Draft, wanted: str, changes: list[Change]) -> None:
+        """The status after a pass that applied everything; health is looked at next where asked."""
+        sync, now = draft.sync, rfc3339(self._world.now())
+        assert sync.spec.artifact is not None
+        revision = sync.spec.artifact.revision
+        changed = [c for c in changes if c.action not in ("unchanged", "skipped")]
+        is_new = draft.status.applied_fingerprint != wanted
+        draft.change(applied_fingerprint=wanted, last_applied_digest=sync.spec.artifact.digest)
+        if is_new:
+            draft.change(applied_at=now)
+        if sync.spec.requested_at:
+            draft.change(last_handled_reconcile_at=sync.spec.requested_at)
+        if changed:
+            self._world.recorder.normal(draft.obj, "ReconciliationSucceeded", _listed(changed))
+        was_healthy = conds.is_true(draft.status.conditions, conds.HEALTHY)
+        if not decide.needs_health(sync):
+            draft.change(conditions=conds.remove(draft.status.conditions, conds.HEALTHY))
+            self._succeed(draft)
+        elif changed or is_new or not was_healthy:
+            if draft.status.attempt is None or draft.status.attempt.fingerprint != wanted or not was_healthy:
+                draft.begin(wanted)
+            seconds = decide.health_deadline(sync)
+            draft.change(conditions=decide.awaiting_health(draft.status.conditions, draft.stamp, revision, seconds))
+        else:
+            self._succeed(draft)
+
+    def _succeed(self, draft: Draft) -> None:
+        assert draft.sync.spec.artifact is not None
+        revision = draft.sync.spec.artifact.revision
+        draft.change(
+            conditions=decide.succeeded(draft.status.conditions, draft.stamp, revision),
+            last_applied_revision=revision,
+            observed_generation=draft.sync.metadata.generation,
+        )
+
+    async def check_health(self, draft: Draft) -> None:
+        """One look: all Current ends the wait, a failed object or the time-out ends the attempt."""
+        sync = draft.sync
+        policy = sync.spec.kustomization
+        cluster = self._targets.cluster(sync)
+        checks = Checks(
+            entries=await draft.inventory() if policy.wait else [],
+            references=[] if policy.wait else policy.health_checks,
+            expressions=policy.health_check_exprs,
+            selector=self._targets.owner(sync).selector,
+        )
+        with kube_errors("HealthCheckFailed", f"{sync.spec.cluster.kind}/{sync.spec.cluster.name}"):
+            verdict = await unhealthy(cluster, checks, impersonate=self._targets.impersonate(sync))
+        seconds = decide.attempt_seconds(draft.status, self._world.now())
+        if not verdict.waiting and not verdict.failed:
+            draft.change(conditions=decide.healthy(draft.status.conditions, draft.stamp, seconds))
+            self._succeed(draft)
+        elif verdict.failed:
+            raise HealthCheckFailed(seconds, f"failed early due to stalled resources: [{', '.join(verdict.failed)}]")
+        elif seconds > decide.health_deadline(sync):
+            raise HealthCheckFailed(seconds, f"timeout waiting for: [{', '.join(verdict.waiting)}]")
+
+    @staticmethod
+    def _refuse_empty(sync: ClusterSync, objects: Sequence[dict[str, Any]], old: list[InventoryEntry]) -> None:
+        if objects or not old or sync.spec.kustomization.allow_empty:
+            return
+        raise Terminal(
+            "EmptyBuild",
+            f"the build of policy {sync.spec.policy} holds no objects and the last one held {len(old)}; nothing is "
+            "pruned. Restore the manifests, or set kustomization.allowEmpty: true to prune them all",
+        )
+
+
+def replica_rule(sync: ClusterSync) -> ReplicaRule | None:
+    """Under a rollout the workload's replicas belong to whoever scales it, not to Git."""
+    if sync.spec.rollout is None:
+        return None
+    workload = sync.spec.rollout.workload
+    return ReplicaRule(kind=workload.kind, namespace=workload.namespace or "", name=workload.name)
+
+
+def _listed(changes: list[Change]) -> str:
+    lines = [f"{change.subject} {change.action}" for change in changes[:LISTED]]
+    if len(changes) > LISTED:
+        lines.append(f"and {len(changes) - LISTED} more")
+    return "\n".join(lines)

@@ -1,0 +1,254 @@
+"""The rollout of one ClusterSync: the translation carried out in its member, the Canary's status mirrored back.
+
+A problem of a rollout shows in the condition RolloutReady; it holds up neither the objects nor other policies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fleet_rollout.control.canaries import Canaries, Place, is_news
+from fleet_rollout.control.draft import Draft
+from fleet_rollout.control.ingresses import INGRESSES, write_ingress
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.member_crds import MemberCrds
+from fleet_rollout.control.removals import Removals
+from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.world import FLEETS, World
+from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide.intervals import backoff
+from fleet_rollout.decide.inventory import union
+from fleet_rollout.decide.names import MANAGER_ROLLOUT
+from fleet_rollout.decide.problems import Problem
+from fleet_rollout.decide.rollout_phase import observed
+from fleet_rollout.decide.traffic_names import INGRESS
+from fleet_rollout.decide.translate import (
+    Live,
+    Translation,
+    Wanted,
+    is_replaced,
+    objects_to_remove,
+    translate,
+    uses_public_tester,
+)
+from fleet_rollout.decide.translate_tester import LoadTester
+from fleet_rollout.errors import FleetRolloutError, Transient
+from fleet_rollout.kube.apply import Applier
+from fleet_rollout.kube.client import Cluster, Resource
+from fleet_rollout.kube.errors import kube_errors
+from fleet_rollout.kube.prune import Pruner
+from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry, RolloutRecord
+from fleet_rollout_api.fleet import Fleet
+
+ROLLOUT_READY = "RolloutReady"
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
+SERVICES = Resource("", "v1", "Service", "services", True)
+SCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True)
+
+
+class Rollouts:
+    """Works on the draft; writes it before the first write of the translation."""
+
+    def __init__(self, world: World, targets: Targets, removals: Removals) -> None:
+        self._world = world
+        self._targets = targets
+        self._canaries = Canaries(world)
+        self._crds = MemberCrds()
+        self._removals = removals
+        self._failures: dict[Key, int] = {}
+
+    def forget(self, key: Key) -> None:
+        self._canaries.forget(key)
+        self._failures.pop(key, None)
+
+    def observe(self, draft: Draft) -> None:
+        """Follow the Canary, and mirror what its watch shows."""
+        place = place_of(draft.sync)
+        if place is None:
+            self.forget(draft.key)
+            return
+        self._canaries.follow(draft.key, place)
+        canary, record = self._canaries.canary(draft.key), draft.status.rollout
+        if canary is not None and record is not None and is_news(record.canary_status, canary["status"]):
+            draft.change(rollout=observed(record, canary["status"]))
+
+    def wanted(self, sync: ClusterSync) -> Wanted | None:
+        """What is to be translated, with what fleet and settings add."""
+        if sync.spec.rollout is None:
+            return None
+        return Wanted(
+            policy=sync.spec.policy,
+            rollout=sync.spec.rollout,
+            cluster=sync.spec.cluster.name,
+            engine=sync.spec.engine,
+            public_tester=uses_public_tester(self._fleet(sync)),
+            tester=LoadTester(image=self._world.settings.loadtester_image),
+        )
+
+    def _fleet(self, sync: ClusterSync) -> Fleet | None:
+        """The Fleet that names this cluster; the older one where several do."""
+        fleets = [Fleet.model_validate(obj) for obj in self._world.store.all(FLEETS.plural, sync.metadata.namespace)]
+        named = [
+            fleet
+            for fleet in fleets
+            if any((m.kind, m.name) == (sync.spec.cluster.kind, sync.spec.cluster.name) for m in fleet.spec.clusters)
+        ]
+        return min(named, key=lambda fleet: fleet.metadata.creation_timestamp or "", default=None)
+
+    async def prepare(self, draft: Draft) -> None:
+        """Before the objects are applied: the namespace takes part in the mesh before any Pod starts in it."""
+        wanted = self.wanted(draft.sync)
+        if wanted is None or not wanted.namespace:
+            return
+        cluster = self._targets.cluster(draft.sync)
+        with kube_errors("ReconciliationFailed", f"Namespace/{wanted.namespace}"):
+            namespace = await cluster.get(NAMESPACES, wanted.namespace)
+            prepared = translate(wanted, Live(namespace=namespace)).namespace
+            if prepared is not None and not _says(namespace, prepared):
+                draft.require_current()
+                await cluster.apply(NAMESPACES, prepared, manager=MANAGER_ROLLOUT)
+
+    async def bring(self, draft: Draft, *, applied: bool) -> float | None:
+        """Translate and write where there is a reason to; seconds until the next look, None where there is none."""
+        wanted, record = self.wanted(draft.sync), draft.status.rollout
+        if wanted is None and record is None:
+            draft.change(conditions=conds.remove(draft.status.conditions, ROLLOUT_READY))
+            return None
+        is_ready = conds.is_true(draft.status.conditions, ROLLOUT_READY)
+        if not applied and is_ready and record is not None and not is_replaced(record, wanted):
+            return None
+        try:
+            again = await self._bring(draft, wanted, record)
+        except FleetRolloutError as error:
+            if error.reason == "Conflict":
+                raise
+            return self._failed(draft, error.reason, error.message, error)
+        self._failures.pop(draft.key, None)
+        return again
+
+    async def _bring(self, draft: Draft, wanted: Wanted | None, record: RolloutRecord | None) -> float | None:
+        cluster = self._targets.cluster(draft.sync)
+        if record is not None and is_replaced(record, wanted):
+            again = await self._removals.remove(draft, cluster, leaving=False)
+            if again is not None or wanted is None:
+                return again
+            record = None
+        assert wanted is not None
+        with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):
+            schemas = await self._crds.ensure(cluster)
+            live = await self._read(cluster, wanted, schemas)
+            translation = translate(wanted, live, record)
+            if translation.problems:
+                raise problem_error(translation.problems[0])
+            await self._write(draft, cluster, translation, record)
+        self._succeed(draft)
+        return None
+
+    async def _read(self, cluster: Cluster, wanted: Wanted, schemas: dict[str, Any]) -> Live:
+        namespace = wanted.namespace
+        if not namespace:
+            return Live()
+        found, service, ingress, scalers = await asyncio.gather(
+            cluster.get(NAMESPACES, namespace),
+            cluster.get(SERVICES, wanted.rollout.service_name, namespace),
+            self._ingress(cluster, wanted),
+            cluster.list(SCALERS, namespace),
+        )
+        return Live(namespace=found, service=service, ingress=ingress, scalers=scalers[0], schemas=schemas)
+
+    @staticmethod
+    async def _ingress(cluster: Cluster, wanted: Wanted) -> dict[str, Any] | None:
+        if wanted.rollout.traffic_routing_provider != "nginx":
+            return None
+        return await cluster.get(INGRESSES, INGRESS, wanted.namespace)
+
+    async def _write(
+        self, draft: Draft, cluster: Cluster, translation: Translation, previous: RolloutRecord | None
+    ) -> None:
+        """Ingress, then tester and templates, then the Canary; what is no longer wanted goes last."""
+        assert translation.record is not None
+        gone = objects_to_remove(previous, translation)
+        record = translation.record.model_copy(update={"removing": False})
+        recorded = record.model_copy(update={"objects": union(gone, record.objects)})
+
+        async def before_write(_: list[InventoryEntry]) -> None:
+            draft.require_current()
+            draft.change(rollout=recorded)
+            await draft.write()
+
+        if translation.ingress is not None:
+            await before_write([])
+            await write_ingress(cluster, translation.ingress)
+        owner = self._targets.owner(draft.sync)
+        applier = Applier(cluster, owner, self._world.settings, manager=MANAGER_ROLLOUT)
+        await applier.plan_and_apply(translation.objects, force=False, before_write=before_write)
+        kept = draft.status.rollout
+        if gone:
+            draft.change(rollout=recorded)
+            await draft.write()
+            _, survivors = await Pruner(cluster, owner).prune(gone)
+            record = record.model_copy(update={"objects": union(survivors, record.objects)})
+        if kept is not None:
+            record = record.model_copy(update={"canary_status": kept.canary_status, "attribution": kept.attribution})
+        draft.change(rollout=record)
+
+    def _succeed(self, draft: Draft) -> None:
+        rollout = draft.sync.spec.rollout
+        assert rollout is not None
+        message = f"Canary {rollout.workload.namespace}/{rollout.workload.name} is as wanted"
+        self._condition(draft, "True", "Translated", message)
+
+    def _failed(self, draft: Draft, reason: str, message: str, error: FleetRolloutError) -> float:
+        before = conds.get(draft.status.conditions, ROLLOUT_READY)
+        if before is None or (before.reason, before.message) != (reason, message):
+            self._world.recorder.warning(draft.obj, reason, message)
+        self._condition(draft, "False", reason, message)
+        failures = self._failures[draft.key] = self._failures.get(draft.key, 0) + 1
+        wish = error.retry_after if isinstance(error, Transient) else None
+        settings = self._world.settings
+        return wish if wish is not None else backoff(failures, settings.retry_min, settings.retry_max, 0.5)
+
+    def _condition(self, draft: Draft, status: conds.Status, reason: str, message: str) -> None:
+        stamp = draft.stamp
+        draft.change(
+            conditions=conds.set_condition(
+                draft.status.conditions,
+                ROLLOUT_READY,
+                status,
+                reason,
+                message,
+                generation=stamp.generation,
+                now=stamp.now,
+            )
+        )
+
+    async def remove(self, draft: Draft, cluster: Cluster) -> float | None:
+        """Take the rollout away because the whole ClusterSync goes; None when nothing of it is left."""
+        if draft.status.rollout is None:
+            return None
+        return await self._removals.remove(draft, cluster, leaving=True)
+
+
+def place_of(sync: ClusterSync) -> Place | None:
+    """Where the Canary of a ClusterSync is, or was put."""
+    record, rollout = sync.status.rollout, sync.spec.rollout
+    if record is not None:
+        return Place(sync.metadata.namespace, sync.spec.cluster, record.namespace, record.canary or record.workload)
+    if rollout is not None and rollout.workload.namespace:
+        workload = rollout.workload
+        return Place(sync.metadata.namespace, sync.spec.cluster, rollout.workload.namespace, workload.name)
+    return None
+
+
+def problem_error(problem: Problem) -> FleetRolloutError:
+    """A problem of the translation as an error: all are looked at again, for the member may change by itself."""
+    return Transient(problem.reason, problem.message)
+
+
+def _says(namespace: dict[str, Any] | None, prepared: dict[str, Any]) -> bool:
+    """Whether the live namespace says already what is to be applied to it."""
+    if namespace is None:
+        return False
+    live, wanted = namespace["metadata"], prepared["metadata"]
+    return all((wanted.get(part) or {}).items() <= (live.get(part) or {}).items() for part in ("labels", "annotations"))

@@ -1,0 +1,250 @@
+"""The whole service in one process: what is made, what runs always, what runs while leading, and how it ends.
+
+Every replica serves artifacts and the receiver; the leader alone decides and writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from fleet_rollout import measures
+from fleet_rollout.control.applications import ApplicationReconciler
+from fleet_rollout.control.artifacts import ArtifactReconciler
+from fleet_rollout.control.hub import HubEvents
+from fleet_rollout.control.hub_writes import HubWrites
+from fleet_rollout.control.loop import Key, Loop
+from fleet_rollout.control.members import MemberReconciler
+from fleet_rollout.control.objects import Objects
+from fleet_rollout.control.queue import Queue
+from fleet_rollout.control.receiving import Receiving
+from fleet_rollout.control.removals import Removals
+from fleet_rollout.control.rollouts import Rollouts
+from fleet_rollout.control.store import Store
+from fleet_rollout.control.syncs import SyncReconciler
+from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.triggers import Triggers
+from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, FLEETS, Queues, World
+from fleet_rollout.errors import Terminal
+from fleet_rollout.kube.access import connection_from_file, in_cluster
+from fleet_rollout.kube.client import Cluster, Connection, Resource
+from fleet_rollout.kube.errors import NoSuchKind
+from fleet_rollout.kube.lease import Leadership
+from fleet_rollout.kube.member import Members
+from fleet_rollout.kube.watch import watch_forever
+from fleet_rollout.notify.events import Recorder
+from fleet_rollout.render.kustomize import Renderer
+from fleet_rollout.settings import Settings
+from fleet_rollout.sources import Sources
+
+log = logging.getLogger(__name__)
+
+WATCHED_BY_KOPF = (APPLICATIONS, FLEETS, ATTACHED_CLUSTERS, CLUSTERS)
+RELIST = 300.0
+MEMBER_WORKERS = 32
+APPLICATION_WORKERS = 8
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
+
+
+@dataclass
+class Health:
+    """What /healthz and /readyz answer from."""
+
+    is_reading: bool = False
+    is_leading: bool = False
+    store: Store | None = None
+    queues: Queues | None = None
+    leadership: Leadership | None = None
+
+
+async def run(settings: Settings, *, ready: asyncio.Event | None = None, health: Health | None = None) -> None:
+    """Serve until cancelled. `ready` is set when this replica leads and has read the hub."""
+    service = Service(settings, health or Health(), ready or asyncio.Event())
+    await service.run()
+
+
+class Service:
+    """One replica."""
+
+    def __init__(self, settings: Settings, health: Health, ready: asyncio.Event) -> None:
+        self._settings = settings
+        self._health = health
+        self._ready = ready
+        self._connection = connect(settings)
+        self._sources = Sources(settings)
+        self._renderer = Renderer(settings)
+
+    async def run(self) -> None:
+        settings = self._settings
+        lease_hub = Cluster(self._connection, settings)
+        leadership = Leadership(lease_hub, settings)
+        self._health.leadership = leadership
+        receiving = Receiving(lease_hub, settings)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(lease_hub.close)
+            await stack.enter_async_context(self._sources.serve())
+            await stack.enter_async_context(receiving.serve())
+            await leadership.run(lambda: self._lead(leadership))
+
+    async def _lead(self, leadership: Leadership) -> None:
+        """What only the leader does; cancelled when leadership ends."""
+        async with self._world(leadership) as world:
+            self._health.store, self._health.queues = world.store, world.queues
+            writes = HubWrites(world.hub, world.store)
+            targets = Targets(world)
+            objects = Objects(world, targets)
+            rollouts = Rollouts(world, targets, Removals(world, targets, objects))
+            artifacts = ArtifactReconciler(world)
+            loops = (
+                Loop(artifacts, world.queues.sources, self._settings, workers=self._settings.source_workers),
+                Loop(
+                    ApplicationReconciler(world, writes, artifacts),
+                    world.queues.applications,
+                    self._settings,
+                    workers=APPLICATION_WORKERS,
+                ),
+                Loop(
+                    SyncReconciler(world, writes, targets, objects, rollouts),
+                    world.queues.syncs,
+                    self._settings,
+                    workers=self._settings.workers,
+                ),
+                Loop(MemberReconciler(world, writes), world.queues.members, self._settings, workers=MEMBER_WORKERS),
+            )
+            await self._work(world, loops)
+
+    async def _work(self, world: World, loops: tuple[Loop, ...]) -> None:
+        Triggers(world).listen()
+        served = await self._read(world)
+        self._health.is_reading = self._health.is_leading = True
+        log.info("leading", extra={"epoch": world.epoch()})
+        self._ready.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_users(world, served))
+                group.create_task(self._watch_syncs(world))
+                group.create_task(self._relist(world, served))
+                group.create_task(world.recorder.run())
+                for loop in loops:
+                    group.create_task(loop.run())
+        finally:
+            self._health.is_leading = False
+
+    @contextlib.asynccontextmanager
+    async def _world(self, leadership: Leadership) -> AsyncIterator[World]:
+        settings = self._settings
+        clock = asyncio.get_running_loop().time
+        hub = Cluster(self._connection, settings, fence=leadership.check)
+        members = Members(settings, fence=leadership.check)
+        queues = Queues(Queue[Key](clock), Queue[Key](clock), Queue[Key](clock), Queue[Key](clock))
+        measures.observe_queues({name: queue.overdue for name, queue in vars(queues).items()})
+        try:
+            yield World(
+                settings=settings,
+                hub=hub,
+                hub_uid=await self._hub_uid(hub),
+                members=members,
+                store=Store(),
+                queues=queues,
+                sources=self._sources,
+                renderer=self._renderer,
+                recorder=Recorder(event_poster(hub)),
+                epoch=lambda: leadership.epoch,
+                clock=clock,
+            )
+        finally:
+            await members.close()
+            await hub.close()
+
+    @staticmethod
+    async def _hub_uid(hub: Cluster) -> str:
+        system = await hub.get(NAMESPACES, "kube-system")
+        if system is None:
+            raise Terminal("HubRefused", "the hub has no namespace kube-system; its UID identifies the hub on members")
+        return str(system["metadata"]["uid"])
+
+    async def _read(self, world: World) -> frozenset[str]:
+        """Read everything once before the first decision: a plan made from half a picture would prune."""
+        served = set()
+        for resource in (*WATCHED_BY_KOPF, CLUSTER_SYNCS):
+            try:
+                await world.hub.resource_for(resource.api_version, resource.kind)
+            except NoSuchKind:
+                if resource is not CLUSTERS:
+                    raise Terminal("CRDMissing", f"the hub does not serve {resource.kind}; apply config/crd") from None
+                continue
+            served.add(resource.plural)
+        for resource in (CLUSTER_SYNCS, FLEETS, ATTACHED_CLUSTERS, CLUSTERS, APPLICATIONS):
+            if resource.plural in served:
+                await self._list(world, resource)
+        return frozenset(served)
+
+    async def _list(self, world: World, resource: Resource) -> None:
+        objects, _ = await world.hub.list(resource, self._settings.namespace)
+        world.store.replace_all(resource.plural, objects)
+
+    async def _relist(self, world: World, served: frozenset[str]) -> None:
+        """A missed event costs at most this long: kopf does not report what vanished while its watch was down."""
+        while True:
+            await asyncio.sleep(RELIST)
+            for resource in WATCHED_BY_KOPF:
+                if resource.plural in served:
+                    await self._list(world, resource)
+
+    async def _watch_users(self, world: World, served: frozenset[str]) -> None:
+        def seen(plural: str, type_: str | None, obj: dict[str, Any]) -> None:
+            if type_ == "DELETED":
+                world.store.remove(plural, obj)
+            else:
+                world.store.put(plural, obj)
+
+        events = HubEvents(
+            self._connection.server,
+            lambda: open_session(self._connection),
+            seen,
+            namespace=self._settings.namespace,
+            watch_timeout=self._settings.watch_timeout,
+            served=served,
+        )
+        await events.run()
+
+    async def _watch_syncs(self, world: World) -> None:
+        """ClusterSyncs are ours and many: our own watch costs a tenth of kopf's."""
+
+        def seen(event: Any) -> None:
+            if event.type == "DELETED":
+                world.store.remove(CLUSTER_SYNCS.plural, event.obj)
+            elif event.type in ("ADDED", "MODIFIED"):
+                world.store.put(CLUSTER_SYNCS.plural, event.obj)
+
+        await watch_forever(
+            world.hub, CLUSTER_SYNCS, namespace=self._settings.namespace, settings=self._settings, on_event=seen
+        )
+
+
+def connect(settings: Settings) -> Connection:
+    """The way to the hub: a kubeconfig file, else the Pod's service account."""
+    return connection_from_file(settings.kubeconfig) if settings.kubeconfig else in_cluster()
+
+
+def open_session(connection: Connection) -> aiohttp.ClientSession:
+    """A session of the caller's loop, with the credentials of this moment."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=connection.ssl or True), headers=dict(connection.headers), trust_env=False
+    )
+
+
+def event_poster(hub: Cluster) -> Any:
+    """How the recorder sends an event."""
+    events = Resource("", "v1", "Event", "events", True)
+
+    async def post(event: dict[str, Any]) -> None:
+        await hub.create(events, event, manager="fleet-rollout-hub")
+
+    return post

@@ -1,0 +1,163 @@
+"""One ClusterSync: bring one cluster to what the planner decided, and keep it there.
+
+A pass is a checklist; each step returns or raises, and the status is written where a step says so.
+Nothing waits inside a pass: health, dependencies and deletions are looked at again in a later one.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from fleet_rollout.control.applications import first_fault
+from fleet_rollout.control.deletions import Deletions
+from fleet_rollout.control.draft import Draft
+from fleet_rollout.control.hub_writes import HubWrites
+from fleet_rollout.control.inventories import Inventories
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.objects import HealthCheckFailed, Objects
+from fleet_rollout.control.rollouts import Rollouts
+from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.world import CLUSTER_SYNCS, World
+from fleet_rollout.decide import sync as decide
+from fleet_rollout.decide.intervals import jittered, parse_duration
+from fleet_rollout.decide.sync import Timing, Work
+from fleet_rollout.errors import FleetRolloutError, Terminal, Transient, Waiting
+
+
+@dataclass
+class _Memory:
+    """What this process remembers of a ClusterSync; all of it may be lost at any time."""
+
+    checked_at: float
+    interval: float
+    retry_at: float = 0.0
+    failed: str | None = None
+
+
+class SyncReconciler:
+    """Owns the status of every ClusterSync."""
+
+    kind = "ClusterSync"
+
+    def __init__(self, world: World, writes: HubWrites, targets: Targets, objects: Objects, rollouts: Rollouts) -> None:
+        self._world = world
+        self._writes = writes
+        self._targets = targets
+        self._inventories = Inventories(world.hub)
+        self._objects = objects
+        self._rollouts = rollouts
+        self._deletions = Deletions(world, writes, targets, rollouts, objects)
+        self._memory: dict[Key, _Memory] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        obj = self._world.store.get(CLUSTER_SYNCS.plural, key)
+        if obj is None:
+            self._memory.pop(key, None)
+            self._rollouts.forget(key)
+            return None
+        draft = self._draft(obj)
+        if draft.sync.metadata.deletion_timestamp:
+            return await self._deletions.finalize(draft)
+        if draft.sync.spec.kustomization.suspend:
+            await self._suspended(draft)
+            return None
+        try:
+            return await self._bring(draft)
+        except Transient as error:
+            raise self._paced(draft, error) from error
+
+    def _draft(self, obj: dict[str, Any]) -> Draft:
+        try:
+            return Draft(self._world, self._writes, self._inventories, obj)
+        except ValidationError as error:
+            name = obj["metadata"]["name"]
+            raise Terminal("InvalidSpec", f"ClusterSync/{name}: {first_fault(error)}") from error
+
+    async def _bring(self, draft: Draft) -> float | None:
+        """Apply if there is a reason to, look at health if it is awaited, mirror the Canary, write."""
+        if draft.sync.spec.artifact is None:
+            raise Waiting("ArtifactFailed", "Source artifact not found, retrying in 30s", retry_after=30.0)
+        memory = self._remember(draft)
+        wanted = decide.fingerprint(draft.sync.spec)
+        work = self._work(draft, wanted, memory)
+        self._rollouts.observe(draft)
+        if work is not Work.NONE:
+            self._targets.require_dependencies(draft.sync)
+            await self._rollouts.prepare(draft)
+            await self._objects.apply(draft, wanted)
+            memory.checked_at, memory.failed = self._world.clock(), None
+        if decide.awaits_health(draft.status):
+            await self._objects.check_health(draft)
+        rollout_again = await self._rollouts.bring(draft, applied=work is not Work.NONE)
+        await draft.write()
+        return self._next(draft, memory, rollout_again)
+
+    def _work(self, draft: Draft, wanted: str, memory: _Memory) -> Work:
+        timing = Timing(self._world.clock() - memory.checked_at, memory.interval)
+        work = decide.work_for(draft.sync, wanted, timing)
+        is_early = self._world.clock() < memory.retry_at
+        if work in (Work.NEW, Work.RETRY) and is_early and memory.failed == wanted:
+            return Work.NONE
+        return work
+
+    def _remember(self, draft: Draft) -> _Memory:
+        """After a restart the next drift check lies anywhere within the interval: not all at once."""
+        interval = parse_duration(draft.sync.spec.kustomization.interval)
+        share = self._world.settings.interval_jitter
+        memory = self._memory.get(draft.key)
+        if memory is None:
+            spread = random.random() * interval  # noqa: S311
+            memory = _Memory(self._world.clock() - spread, jittered(interval, share, random.random()))  # noqa: S311
+            self._memory[draft.key] = memory
+        elif not (1 - share) * interval <= memory.interval <= (1 + share) * interval:
+            memory.interval = jittered(interval, share, random.random())  # noqa: S311
+        return memory
+
+    def _next(self, draft: Draft, memory: _Memory, rollout_again: float | None) -> float | None:
+        delays = [rollout_again]
+        if decide.awaits_health(draft.status):
+            delays.append(self._world.settings.health_poll)
+        if memory.interval > 0:
+            delays.append(max(0.0, memory.checked_at + memory.interval - self._world.clock()))
+        if memory.retry_at > self._world.clock() and memory.failed is not None:
+            delays.append(memory.retry_at - self._world.clock())
+        return min((delay for delay in delays if delay is not None), default=None)
+
+    def _paced(self, draft: Draft, error: Transient) -> Transient:
+        """Retries follow the policy's retryInterval where it has one."""
+        retry = draft.sync.spec.kustomization.retry_interval
+        if retry and error.retry_after is None:
+            error.retry_after = parse_duration(retry)
+        return error
+
+    async def _suspended(self, draft: Draft) -> None:
+        """Nothing is applied; a request is recorded, so that it does not fire on resume."""
+        if draft.sync.spec.requested_at:
+            draft.change(last_handled_reconcile_at=draft.sync.spec.requested_at)
+        await draft.write()
+
+    async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:
+        obj = self._world.store.get(CLUSTER_SYNCS.plural, key)
+        if obj is None or error.reason in ("Conflict", "Superseded"):
+            return
+        draft = self._draft(obj)
+        memory = self._memory.get(key)
+        if memory is not None and draft.sync.spec.artifact is not None:
+            memory.failed = decide.fingerprint(draft.sync.spec)
+            memory.retry_at = self._world.clock() + again_in
+        stalled = isinstance(error, Terminal)
+        before = draft.status.conditions
+        if isinstance(error, HealthCheckFailed):
+            before = decide.unhealthy(before, draft.stamp, error.short)
+        draft.change(conditions=decide.failed(before, draft.stamp, error.reason, error.message, stalled=stalled))
+        if draft.sync.spec.requested_at:
+            draft.change(last_handled_reconcile_at=draft.sync.spec.requested_at)
+        if stalled:
+            draft.change(observed_generation=draft.sync.metadata.generation)
+        if draft.status != draft.sync.status and not isinstance(error, Waiting):
+            self._world.recorder.warning(draft.obj, error.reason, error.message)
+        await draft.write()

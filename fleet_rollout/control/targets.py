@@ -1,0 +1,86 @@
+"""Where a ClusterSync is carried out: which API server, as whom, on whose behalf, and after which others."""
+
+from __future__ import annotations
+
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, World
+from fleet_rollout.decide.dependencies import unmet
+from fleet_rollout.decide.metadata import Owner
+from fleet_rollout.decide.names import APP_LABEL
+from fleet_rollout.errors import Transient, Waiting
+from fleet_rollout.kube.client import Cluster
+from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync
+
+HOST_KIND = "currentCluster"
+PLURALS = {"AttachedCluster": ATTACHED_CLUSTERS.plural, "Cluster": CLUSTERS.plural}
+
+
+class Targets:
+    """Looks things up; changes nothing."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def cluster(self, sync: ClusterSync) -> Cluster:
+        """The API server to write to. Raises Transient where it cannot be used now."""
+        reference = sync.spec.cluster
+        if reference.kind == HOST_KIND:
+            return self._world.hub
+        if self.is_gone(reference, sync.metadata.namespace):
+            raise Transient(
+                "ClusterNotFound",
+                f"{reference.kind}/{reference.name} not found in namespace {sync.metadata.namespace}; "
+                "create it, or take it out of the Fleet",
+            )
+        return self._world.members.ready(reference.kind, reference.name, sync.metadata.namespace).cluster
+
+    def is_gone(self, reference: ClusterReference, namespace: str) -> bool:
+        """Whether the cluster's own object was deleted from the hub."""
+        if reference.kind == HOST_KIND:
+            return False
+        return self._world.store.get(PLURALS[reference.kind], Key(namespace, reference.name)) is None
+
+    def owner(self, sync: ClusterSync) -> Owner:
+        """The labels' content for objects of this ClusterSync."""
+        return Owner(
+            name=sync.metadata.name,
+            namespace=sync.metadata.namespace,
+            application=sync.spec.application,
+            hub_uid=self._world.hub_uid,
+        )
+
+    def impersonate(self, sync: ClusterSync) -> str | None:
+        """The user to act as: the policy's service account, else the default one, else the kubeconfig's own."""
+        name = sync.spec.kustomization.service_account_name or self._world.settings.default_service_account
+        return f"system:serviceaccount:{sync.metadata.namespace}:{name}" if name else None
+
+    def siblings(self, sync: ClusterSync) -> list[ClusterSync]:
+        """The other ClusterSyncs of the same Application on the same cluster."""
+        found = self._world.store.all(CLUSTER_SYNCS.plural, sync.metadata.namespace)
+        parsed = (
+            ClusterSync.model_validate(obj)
+            for obj in found
+            if (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
+            and obj["metadata"]["name"] != sync.metadata.name
+        )
+        return [other for other in parsed if other.spec.cluster == sync.spec.cluster]
+
+    def claimed_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
+        """Ids that a sibling's inventory holds: pruning leaves them to it."""
+        return frozenset(
+            entry.id
+            for other in self.siblings(sync)
+            if not other.metadata.deletion_timestamp and other.status.inventory
+            for entry in other.status.inventory.entries
+        )
+
+    def require_dependencies(self, sync: ClusterSync) -> None:
+        """Raise Waiting until every dependsOn is applied at the wanted content on the same cluster."""
+        found: dict[tuple[str, str], ClusterSync | None] = {}
+        for dependency in sync.spec.kustomization.depends_on:
+            key = Key(dependency.namespace or sync.metadata.namespace, dependency.name)
+            obj = self._world.store.get(CLUSTER_SYNCS.plural, key)
+            found[key] = ClusterSync.model_validate(obj) if obj is not None else None
+        message = unmet(sync, found)
+        if message is not None:
+            raise Waiting("DependencyNotReady", message, retry_after=self._world.settings.dependency_retry)

@@ -1,0 +1,292 @@
+"""Stories: the whole service on real API servers, one service a test, confined to the test's own namespace.
+
+A story is told with `story`: push to Git, apply objects on the hub, look at hub and members.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fleet_rollout.control.run import run
+from fleet_rollout.lab.lab import LabCluster
+from fleet_rollout.lab.repository import Repository
+from fleet_rollout.settings import Settings
+
+CRDS = Path(__file__).parents[2] / "config" / "crd"
+APPS = "/apis/apps.kurator.dev/v1alpha1"
+FLEETS = "/apis/fleet.kurator.dev/v1alpha1"
+CLUSTERS = "/apis/cluster.kurator.dev/v1alpha1"
+DEADLINE = 60.0
+
+
+@pytest.fixture(scope="session")
+async def crds(hub: LabCluster) -> None:
+    """Our CRDs on the hub, established."""
+    await hub.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))
+    await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-k", str(CRDS))
+
+
+@pytest.fixture
+async def story(
+    crds: None,
+    hub: LabCluster,
+    members: dict[str, LabCluster],
+    namespace: Callable[..., Awaitable[str]],
+    git_repo: Callable[..., Awaitable[Repository]],
+    tmp_path: Path,
+) -> AsyncIterator[Story]:
+    name = await namespace("story")
+    told = Story(name, hub, dict(members), git_repo, tmp_path)
+    try:
+        yield told
+    finally:
+        await told.end()
+
+
+class Story:
+    """One test's corner of the lab, and the service that works in it."""
+
+    def __init__(
+        self,
+        namespace: str,
+        hub: LabCluster,
+        members: dict[str, LabCluster],
+        git_repo: Callable[..., Awaitable[Repository]],
+        folder: Path,
+    ) -> None:
+        self.namespace = namespace
+        self.hub = hub
+        self.members = members
+        self.git_repo = git_repo
+        self.folder = folder
+        self._service: asyncio.Task[None] | None = None
+
+    # The service
+
+    def settings(self, **changes: Any) -> Settings:
+        values: dict[str, Any] = {
+            "kubeconfig": self.hub.kubeconfig,
+            "namespace": self.namespace,
+            "own_namespace": self.namespace,
+            "data_dir": self.folder / "data",
+            "allow_loopback_sources": True,
+            "artifact_address": "127.0.0.1:0",
+            "receiver_address": "127.0.0.1:0",
+            "telemetry_address": "127.0.0.1:0",
+            "member_check_interval": 5.0,
+            "retry_min": 0.5,
+            "retry_max": 5.0,
+            "lease_duration": 15.0,
+            "shutdown_timeout": 5.0,
+        }
+        return Settings(**(values | changes))
+
+    async def start(self, **changes: Any) -> None:
+        """Start the service; returns when it leads and has read the hub."""
+        ready = asyncio.Event()
+        self._service = asyncio.create_task(run(self.settings(**changes), ready=ready))
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({self._service, waiting}, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._service.done():
+            await self._service
+        assert ready.is_set(), "the service did not become ready"
+
+    async def stop(self) -> None:
+        """Stop the service as SIGTERM does."""
+        if self._service is not None:
+            self._service.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._service
+            self._service = None
+
+    async def end(self) -> None:
+        """Stop, and let go of finalizers, so that the namespaces can go."""
+        await self.stop()
+        for plural in ("applications", "clustersyncs"):
+            for obj in await self.hub.api.items(f"{APPS}/namespaces/{self.namespace}/{plural}"):
+                if obj["metadata"].get("finalizers"):
+                    await self.hub.api.merge(self.path(plural, obj["metadata"]["name"]), {"metadata": {"finalizers": []}})
+
+    # The hub
+
+    def path(self, plural: str, name: str = "", subresource: str = "") -> str:
+        groups = {"applications": APPS, "clustersyncs": APPS, "fleets": FLEETS, "attachedclusters": CLUSTERS}
+        group = groups.get(plural, "/api/v1")
+        return "/".join(part for part in (group, "namespaces", self.namespace, plural, name, subresource) if part)
+
+    async def apply(self, text: str | dict[str, Any], cluster: LabCluster | None = None) -> None:
+        """kubectl apply, server-side, in the story's namespace unless the object names another."""
+        content = text if isinstance(text, str) else yaml.safe_dump(text)
+        await (cluster or self.hub).kubectl("apply", "--server-side", "-n", self.namespace, "-f", "-", stdin=content)
+
+    async def attach(self, *names: str, labels: dict[str, dict[str, str]] | None = None) -> None:
+        """AttachedClusters with kubeconfig Secrets for members of the lab."""
+        for name in names:
+            await self.kubeconfig(name, self.members[name].kubeconfig.read_bytes())
+            cluster = {
+                "apiVersion": "cluster.kurator.dev/v1alpha1",
+                "kind": "AttachedCluster",
+                "metadata": {"name": name, "namespace": self.namespace, "labels": (labels or {}).get(name, {})},
+                "spec": {"kubeconfig": {"name": f"{name}-kubeconfig", "key": "value"}},
+            }
+            await self.hub.api.apply(self.path("attachedclusters", name), cluster, manager="story")
+
+    async def kubeconfig(self, name: str, content: bytes) -> None:
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": f"{name}-kubeconfig", "namespace": self.namespace},
+            "data": {"value": base64.b64encode(content).decode()},
+        }
+        await self.hub.api.apply(self.path("secrets", f"{name}-kubeconfig"), secret, manager="story")
+
+    async def fleet(self, *names: str, name: str = "fleet", labels: dict[str, dict[str, str]] | None = None) -> None:
+        """A Fleet of members of the lab, attached."""
+        await self.attach(*names, labels=labels)
+        await self.set_fleet(names, name=name)
+
+    async def set_fleet(self, names: Iterable[str], *, name: str = "fleet", **spec: Any) -> None:
+        clusters = [{"kind": "AttachedCluster", "name": member} for member in names]
+        fleet = {
+            "apiVersion": "fleet.kurator.dev/v1alpha1",
+            "kind": "Fleet",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"clusters": clusters, **spec},
+        }
+        await self.hub.api.apply(self.path("fleets", name), fleet, manager="story")
+
+    async def application(
+        self,
+        repository: Repository | str,
+        *policies: dict[str, Any],
+        name: str = "web",
+        fleet: str | None = "fleet",
+        source: dict[str, Any] | None = None,
+        interval: str = "1h",
+    ) -> None:
+        """Apply an Application; a policy is a kustomization's fields, or a whole policy where it has one."""
+        url = repository if isinstance(repository, str) else repository.url
+        whole = [p if p.keys() & {"kustomization", "helm"} else {"kustomization": kustomization(**p)} for p in policies]
+        git = {"url": url, "interval": interval, "ref": {"branch": "main"}, **(source or {})}
+        spec: dict[str, Any] = {"source": {"gitRepository": git}, "syncPolicies": whole or [{"kustomization": kustomization()}]}
+        if fleet is not None:
+            spec["destination"] = {"fleet": fleet}
+        obj = {
+            "apiVersion": "apps.kurator.dev/v1alpha1",
+            "kind": "Application",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": spec,
+        }
+        await self.hub.api.apply(self.path("applications", name), obj, manager="story")
+
+    async def request(self, value: str, name: str = "web") -> None:
+        """What `kubectl annotate` or the receiver does: ask for a look at the source now."""
+        annotations = {"reconcile.fluxcd.io/requestedAt": value}
+        await self.hub.api.merge(self.path("applications", name), {"metadata": {"annotations": annotations}})
+
+    async def delete(self, plural: str, name: str) -> None:
+        await self.hub.api.delete(self.path(plural, name))
+
+    # Looking
+
+    async def read(self, name: str = "web") -> dict[str, Any]:
+        return await self.hub.api.get(self.path("applications", name))
+
+    async def sync(self, name: str) -> dict[str, Any] | None:
+        return await self.hub.api.find(self.path("clustersyncs", name))
+
+    async def until(self, check: Callable[[], Awaitable[Any]], timeout: float = DEADLINE) -> Any:
+        """Wait until `check` gives something true, and return it; fails with the state of the story."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    self._service_is_alive()
+                    if found := await check():
+                        return found
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            pytest.fail(f"not within {timeout:g}s: {check}\n{await self.describe()}")
+
+    def _service_is_alive(self) -> None:
+        if self._service is not None and self._service.done():
+            self._service.result()
+            pytest.fail("the service has ended")
+
+    async def condition(
+        self, type_: str, status: str, reason: str | None = None, *, name: str = "web", timeout: float = DEADLINE
+    ) -> dict[str, Any]:
+        """Wait for a condition of the Application, at its current generation."""
+
+        async def holds() -> dict[str, Any] | None:
+            obj = await self.read(name)
+            return matching(obj, type_, status, reason)
+
+        found: dict[str, Any] = await self.until(holds, timeout)
+        return found
+
+    async def sync_condition(
+        self, sync: str, type_: str, status: str, reason: str | None = None, timeout: float = DEADLINE
+    ) -> dict[str, Any]:
+        """Wait for a condition of a ClusterSync."""
+
+        async def holds() -> dict[str, Any] | None:
+            obj = await self.sync(sync)
+            return matching(obj, type_, status, reason) if obj else None
+
+        found: dict[str, Any] = await self.until(holds, timeout)
+        return found
+
+    async def applied(self, commit: str, *syncs: str, timeout: float = DEADLINE) -> None:
+        """Wait until the ClusterSyncs (all of the namespace if none is named) are Ready at `commit`."""
+
+        async def are() -> bool:
+            found = await self.hub.api.items(self.path("clustersyncs"))
+            chosen = [s for s in found if not syncs or s["metadata"]["name"] in syncs]
+            return len(chosen) >= max(1, len(syncs)) and all(is_applied(s, commit) for s in chosen)
+
+        await self.until(are, timeout)
+
+    async def config_map(self, member: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        cluster = self.hub if member == "hub" else self.members[member]
+        return await cluster.api.find(f"/api/v1/namespaces/{namespace or self.namespace}/configmaps/{name}")
+
+    async def describe(self) -> str:
+        """Everything a failing story needs to say."""
+        objects = []
+        for plural in ("applications", "clustersyncs", "fleets", "attachedclusters"):
+            objects += await self.hub.api.items(self.path(plural))
+        for obj in objects:
+            obj["metadata"].pop("managedFields", None)
+        return yaml.safe_dump_all(objects)
+
+
+def kustomization(**fields: Any) -> dict[str, Any]:
+    """A policy's kustomization with the defaults of these tests."""
+    return {"interval": "1h", "path": "./", "prune": True, **fields}
+
+
+def config_map(name: str, namespace: str | None = None, **data: str) -> str:
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def matching(obj: dict[str, Any], type_: str, status: str, reason: str | None) -> dict[str, Any] | None:
+    for condition in (obj.get("status") or {}).get("conditions", []):
+        is_current = condition.get("observedGeneration", 0) >= obj["metadata"]["generation"]
+        if condition["type"] == type_ and condition["status"] == status and is_current:
+            return condition if reason in (None, condition["reason"]) else None
+    return None
+
+
+def is_applied(sync: dict[str, Any], commit: str) -> bool:
+    status = sync.get("status") or {}
+    return str(status.get("lastAppliedRevision", "")).endswith(commit) and matching(sync, "Ready", "True", None) is not None
