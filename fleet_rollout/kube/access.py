@@ -23,7 +23,7 @@ import yaml
 from cryptography import x509
 
 from fleet_rollout.errors import Terminal
-from fleet_rollout.kube.transport import Connection
+from fleet_rollout.kube.transport import HUB, Connection
 
 REFUSED = "KubeconfigRefused"
 INVALID = "KubeconfigInvalid"
@@ -73,7 +73,7 @@ def connection_from_kubeconfig(
     return kubeconfig.connection(now or datetime.now(UTC))
 
 
-def connection_from_file(path: Path, name: str = "hub") -> Connection:
+def connection_from_file(path: Path, name: str = HUB) -> Connection:
     """The connection that the operator's own kubeconfig describes; it may name files, beside it or absolute."""
     try:
         text = path.read_bytes()
@@ -97,7 +97,7 @@ def in_cluster(folder: Path = SERVICE_ACCOUNT, environ: Mapping[str, str] = os.e
             INVALID, "hub: the Pod has no service account token; set automountServiceAccountToken: true"
         ) from error
     address = f"[{host}]" if ":" in host else host
-    return Connection("hub", f"https://{address}:{port}", ca, token)
+    return Connection(HUB, f"https://{address}:{port}", ca, token)
 
 
 class _Kubeconfig:

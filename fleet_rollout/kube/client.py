@@ -6,12 +6,14 @@ the service, for the hub and for members.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import random
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from fleet_rollout.decide.intervals import jittered
 from fleet_rollout.kube.discovery import Discovery, Resource
 from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
 from fleet_rollout.kube.transport import JSON, LIST_LIMIT, Connection, Fence, Limits, Request, Transport
@@ -24,6 +26,7 @@ PATCH_TYPES = {"merge": "application/merge-patch+json", "json": "application/jso
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PAGE = 500
+WATCH_SPREAD = 0.1  # so that a thousand watches opened together do not end together
 
 Object = dict[str, Any]
 Operations = list[Any]  # `list` is a verb inside Cluster
@@ -57,7 +60,7 @@ class Cluster:
             silence=settings.watch_silence,
             in_flight=settings.member_in_flight,
         )
-        self._watch_seconds = int(settings.watch_timeout)
+        self._watch_seconds = settings.watch_timeout
         self._transport = Transport(connection, limits, fence=fence, attempt=attempt)
         self._discovery = Discovery(self._fetch)
 
@@ -198,12 +201,13 @@ class Cluster:
         label_selector: str = "",
         metadata_only: bool = False,
         resource_version: str = "",
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Changes since `resource_version` over one connection, until the server ends it.
 
         Raises ApiError for an ERROR event too (410: list again).
         """
-        params = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(self._watch_seconds)}
+        seconds = int(jittered(self._watch_seconds, WATCH_SPREAD, random.random())) or 1  # noqa: S311
+        params = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         params |= {"resourceVersion": resource_version} if resource_version else {}
         params |= {"labelSelector": label_selector} if label_selector else {}
         accept = METADATA if metadata_only else JSON
@@ -212,8 +216,12 @@ class Cluster:
             async for line in lines:
                 yield _event(line, resource, self.name)
 
+    async def drain(self) -> None:
+        """Wait until every request in flight has its answer."""
+        await self._transport.drain()
+
     async def close(self) -> None:
-        """Give the connections back. The cluster can be used again after."""
+        """Cut what is in flight; every later request is Unreachable."""
         await self._transport.close()
 
     async def _object(self, request: Request) -> Object:

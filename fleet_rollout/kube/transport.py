@@ -23,8 +23,10 @@ from kubernetes.aio.client.rest import RESTClientObject
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from fleet_rollout import measures
 from fleet_rollout.kube.errors import ApiError, Unreachable
 
+HUB = "hub"  # the name of the hub's connection
 JSON = "application/json"
 READS = frozenset({"GET", "HEAD"})
 OBJECT_LIMIT = 8 * 1024**2  # etcd takes about 1.5 MiB; aggregated discovery of a large cluster needs more
@@ -60,6 +62,10 @@ class Connection:
     proxy: str | None = field(default=None, repr=False)
     server_name: str | None = None
     expires: datetime | None = None  # of the client certificate
+
+    def open_session(self) -> aiohttp.ClientSession:
+        """A session of the caller's own, with today's credentials in it, for the running event loop."""
+        return open_session(self, None, dict(self.headers))
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ class Transport:
         self._attempt = attempt
         self._in_flight = asyncio.Semaphore(limits.in_flight)
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
+        self._target = HUB if connection.name == HUB else "member"
 
     async def send(self, request: Request) -> tuple[int, Any]:
         """Status and parsed body of a 2xx answer; raises ApiError or Unreachable."""
@@ -131,20 +139,36 @@ class Transport:
         async with answer:
             yield self._lines(answer)
 
+    async def drain(self) -> None:
+        """Wait until nothing is in flight; requests that come later are not held up."""
+        for _ in range(self._limits.in_flight):
+            await self._in_flight.acquire()
+        for _ in range(self._limits.in_flight):
+            self._in_flight.release()
+
     async def close(self) -> None:
+        """Cut what is in flight. Whoever still holds this gets Unreachable from now on."""
+        self._is_closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def _once(self, request: Request) -> tuple[int, Any]:
         timeout = aiohttp.ClientTimeout(total=self._limits.request, sock_connect=self._limits.connect)
-        async with self._translated(self._limits.request), await self._open(request, timeout) as answer:
-            body = await self._read(answer, request.limit)
-            if answer.status >= 300:
-                self._refused(request, answer, body)
-            return answer.status, self._parsed(request, answer, body)
+        code = "none"
+        try:
+            async with self._translated(self._limits.request), await self._open(request, timeout) as answer:
+                code = f"{answer.status // 100}xx"
+                body = await self._read(answer, request.limit)
+                if answer.status >= 300:
+                    self._refused(request, answer, body)
+                return answer.status, self._parsed(request, answer, body)
+        finally:
+            measures.REQUESTS.labels(target=self._target, verb=request.method, code=code).inc()
 
     async def _open(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        if self._is_closed:
+            raise self._unreachable("the connection was given up", maybe_sent=False)
         connection = self.connection
         headers = {**connection.headers, "Accept": request.accept}
         if request.impersonate:
@@ -230,7 +254,9 @@ class Transport:
         return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent)
 
 
-def open_session(connection: Connection, fence: Fence | None) -> aiohttp.ClientSession:
+def open_session(
+    connection: Connection, fence: Fence | None, headers: Mapping[str, str] | None = None
+) -> aiohttp.ClientSession:
     """The official client's session (its TLS, its connector), for bytes of our own."""
     configuration = Configuration(host=connection.server, ca_cert_data=_text(connection.ca))
     # Go's TLS, which every other Kubernetes client uses, takes authorities without a key identifier.
@@ -240,6 +266,7 @@ def open_session(connection: Connection, fence: Fence | None) -> aiohttp.ClientS
         "read_bufsize": READ_BUFFER,
         "cookie_jar": aiohttp.DummyCookieJar(),
         "request_class": _fenced(fence),
+        "headers": headers,
     }
     configuration.connection_pool_maxsize = 0  # the semaphore limits requests; watches must never wait for one
     rest = RESTClientObject(configuration)

@@ -1,0 +1,261 @@
+"""The member clusters: for each its own client, breaker, limits and watches, made from its kubeconfig Secret.
+
+No state is shared between two members and no lock spans them, so that one that hangs holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from fleet_rollout import measures
+from fleet_rollout.errors import FleetRolloutError, Terminal, Transient, Waiting
+from fleet_rollout.kube.access import connection_from_kubeconfig, expired
+from fleet_rollout.kube.breaker import REASON, Breaker
+from fleet_rollout.kube.client import Cluster, Connection, Event, Resource
+from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.kube.transport import Fence
+from fleet_rollout.kube.watch import Pulse, watch_forever
+from fleet_rollout.settings import Settings
+
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
+CANARIES = Resource("flagger.app", "v1beta1", "Canary", "canaries", True)
+DEFAULT_KEY = "value"
+OTHER_DEFAULT_KEY = "value.yaml"
+# More would cost a connection each; one watch of the whole cluster is cheaper from here on.
+MOST_WATCHES = 4
+
+OnEvent = Callable[[Event], None]
+
+
+class MemberKey(NamedTuple):
+    """The cluster object on the hub."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+class Member:
+    """One member. `cluster` sends every request through the breaker and the limit of requests in flight."""
+
+    def __init__(self, connection: Connection, settings: Settings, *, fence: Fence | None = None) -> None:
+        self.name = connection.name
+        self.connection = connection
+        self._settings = settings
+        self._breaker = Breaker(connection.name, settings)
+        self.cluster = Cluster(connection, settings, fence=fence, attempt=self._breaker.attempt)
+        self.since: datetime | None = None  # unreachable since then
+        self._watches: dict[str | None, tuple[asyncio.Task[None], Pulse]] = {}
+        self._wanted: frozenset[str] = frozenset()
+        self._on_event: OnEvent | None = None
+
+    @property
+    def state(self) -> Literal["ready", "unreachable"]:
+        return "unreachable" if self.since is not None or self._breaker.is_open else "ready"
+
+    def require(self) -> None:
+        """Raise what a request would get, where it is known not to be made."""
+        if self._breaker.is_open:
+            raise self._breaker.refusal()
+
+    async def check(self) -> str | None:
+        """Ask whether the cluster is there, whatever the breaker says; None, or what is wrong."""
+        self._breaker.permit_probe()
+        failure = await self._look()
+        if failure is None:
+            self.since = None
+        else:
+            self.since = self.since or datetime.now(UTC)
+        measures.MEMBER_UP.labels(cluster=self.name).set(failure is None)
+        return failure
+
+    async def _look(self) -> str | None:
+        try:
+            found = await self.cluster.get(NAMESPACES, "kube-system")
+        except Unreachable as error:
+            return error.fact
+        except Transient:
+            return self._breaker.fact
+        except ApiError as error:
+            if error.is_unauthorized:
+                return "refused the kubeconfig's credentials (401); put fresh ones into its Secret"
+            if error.is_forbidden:
+                return f"{error.message}; grant the rights of config/rbac/member"
+            return error.message
+        return None if found is not None else "has no namespace kube-system; check the kubeconfig's server"
+
+    def watch_canaries(self, namespaces: Iterable[str], on_event: OnEvent) -> None:
+        """Watch the Canaries of these namespaces and of no other; an empty set ends all watches."""
+        self._wanted = frozenset(namespaces)
+        self._on_event = on_event
+        scopes: set[str | None] = set(self._wanted) if len(self._wanted) <= MOST_WATCHES else {None}
+        for scope in list(self._watches):
+            task, _ = self._watches[scope]
+            if scope not in scopes or task.done():
+                task.cancel()
+                del self._watches[scope]
+        for scope in scopes - self._watches.keys():
+            pulse = Pulse()
+            self._watches[scope] = (asyncio.create_task(self._watch(scope, pulse)), pulse)
+
+    @property
+    def watch_age(self) -> float:
+        """Seconds since the quietest watch heard anything; 0 where there is none."""
+        return max((pulse.age for _, pulse in self._watches.values()), default=0.0)
+
+    async def _watch(self, scope: str | None, pulse: Pulse) -> None:
+        def seen(event: Event) -> None:
+            if self._on_event is None:
+                return
+            if event.type == "SYNCED" or event.obj["metadata"].get("namespace") in self._wanted:
+                self._on_event(event)
+
+        settings = self._settings
+        await watch_forever(self.cluster, CANARIES, namespace=scope, settings=settings, on_event=seen, age=pulse)
+
+    async def close(self) -> None:
+        """End the watches and cut what is in flight."""
+        tasks = [task for task, _ in self._watches.values()]
+        self._watches.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.cluster.close()
+
+
+@dataclass
+class _Place:
+    """What is known of one cluster object: its member, or why there is none; and what is to be watched."""
+
+    member: Member | None = None
+    digest: str = ""
+    refusal: FleetRolloutError | None = None
+    namespaces: frozenset[str] = frozenset()
+    on_event: OnEvent | None = None
+
+
+class Members:
+    """All members, by cluster object."""
+
+    def __init__(self, settings: Settings, *, fence: Fence | None = None) -> None:
+        self._settings = settings
+        self._fence = fence
+        self._places: dict[MemberKey, _Place] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def update(self, kind: str, name: str, namespace: str, secret: dict[str, Any], key: str) -> Member:
+        """The member that this kubeconfig Secret describes: the one there is, or a new one where the content changed.
+
+        Raises Terminal with the reason of access.py, or KubeconfigMissing; an earlier member is then given up.
+        """
+        place = self._places.setdefault(MemberKey(kind, namespace, name), _Place())
+        try:
+            content = _content(f"{kind}/{name}", secret, key)
+            digest = hashlib.sha256(content).hexdigest()
+            if place.member is None or place.digest != digest:
+                self._replace(place, self._made(f"{kind}/{name}", content), digest)
+            elif (end := place.member.connection.expires) is not None and end <= datetime.now(UTC):
+                raise expired(f"{kind}/{name}", end)
+        except Terminal as error:
+            self.refuse(kind, name, namespace, error)
+            raise
+        assert place.member is not None
+        place.refusal = None
+        return place.member
+
+    def _made(self, label: str, content: bytes) -> Member:
+        connection = connection_from_kubeconfig(label, content, allow_insecure=self._settings.allow_insecure_kubeconfig)
+        return Member(connection, self._settings, fence=self._fence)
+
+    def _replace(self, place: _Place, member: Member | None, digest: str) -> None:
+        old, place.member, place.digest = place.member, member, digest
+        if old is not None:
+            task = asyncio.create_task(self._retire(old))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        if member is not None:
+            measures.WATCH_AGE.labels(cluster=member.name).set_function(lambda: member.watch_age)
+            self._follow(place)
+
+    async def _retire(self, member: Member) -> None:
+        """Let requests in flight end with the old credentials: a rotation is no reason for a failed apply."""
+        try:
+            member.watch_canaries((), lambda event: None)
+            await member.cluster.drain()
+        finally:
+            await member.close()
+
+    def refuse(self, kind: str, name: str, namespace: str, error: FleetRolloutError) -> None:
+        """There is no usable kubeconfig. A Terminal error gives up the member there was; another keeps it."""
+        place = self._places.setdefault(MemberKey(kind, namespace, name), _Place())
+        place.refusal = error
+        if isinstance(error, Terminal):
+            self._replace(place, None, "")
+
+    def ready(self, kind: str, name: str, namespace: str) -> Member:
+        """The member, if it is worth trying; else raises Transient with the reason why not."""
+        place = self._places.get(MemberKey(kind, namespace, name), _Place())
+        if place.member is not None:
+            place.member.require()
+            return place.member
+        if place.refusal is not None:
+            raise Transient(place.refusal.reason, place.refusal.message)
+        raise Waiting(REASON, f"{kind}/{name}: not connected yet", retry_after=self._settings.health_poll)
+
+    def state(self, kind: str, name: str, namespace: str) -> Literal["ready", "unreachable", "refused", "unknown"]:
+        """How it stands, for status and people."""
+        place = self._places.get(MemberKey(kind, namespace, name), _Place())
+        if place.member is not None:
+            return place.member.state
+        return "refused" if place.refusal is not None else "unknown"
+
+    def watch_canaries(
+        self, kind: str, name: str, namespace: str, namespaces: Iterable[str], on_event: OnEvent
+    ) -> None:
+        """Watch these namespaces of the member, now or when it comes, also after its kubeconfig was rotated."""
+        place = self._places.setdefault(MemberKey(kind, namespace, name), _Place())
+        place.namespaces, place.on_event = frozenset(namespaces), on_event
+        self._follow(place)
+
+    @staticmethod
+    def _follow(place: _Place) -> None:
+        if place.member is not None and place.on_event is not None:
+            place.member.watch_canaries(place.namespaces, place.on_event)
+
+    async def drop(self, kind: str, name: str, namespace: str) -> None:
+        """The cluster object is gone."""
+        place = self._places.pop(MemberKey(kind, namespace, name), None)
+        if place is not None and place.member is not None:
+            measures.forget_cluster(place.member.name)
+            await place.member.close()
+
+    async def close(self) -> None:
+        """Cut everything: the process ends, or leads no more."""
+        for task in self._leaving:
+            task.cancel()
+        members = [place.member for place in self._places.values() if place.member is not None]
+        self._places.clear()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await asyncio.gather(*(member.close() for member in members))
+
+
+def _content(label: str, secret: dict[str, Any], key: str) -> bytes:
+    """The kubeconfig in a Secret, under `key` (Flux's second default is known, too)."""
+    data = secret.get("data") or {}
+    found = data.get(key)
+    if found is None and key == DEFAULT_KEY:
+        found = data.get(OTHER_DEFAULT_KEY)
+    if not found:
+        metadata = secret["metadata"]
+        where = f"Secret {metadata['namespace']}/{metadata['name']}"
+        raise Terminal("KubeconfigMissing", f"{label}: {where} has no key {key}; put the kubeconfig there")
+    return b64decode(found)
