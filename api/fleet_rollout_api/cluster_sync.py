@@ -78,16 +78,19 @@ class Attempt(Model):
 class Attribution(Model):
     """What tells a Canary's verdict on the wanted content from a verdict on older content.
 
-    `base_*` is what was there before the wanted state was applied, and is written before it is; the rest after.
-    Hashes of inputs are ours (pod template and tracked configuration); those of specs are the engine's, and opaque.
+    `base_*` is what a verdict on the wanted state has to differ from, `seen_*` what was there just before it was
+    applied; both are written before it is, the rest after. Hashes of inputs are ours (pod template and tracked
+    configuration); those of specs are the engine's, and opaque.
     """
 
     wanted: str = Field(description="What is wanted, as a hash of content and policy.")
+    seen_spec: str | None = Field(None, description="The Canary's lastAppliedSpec when the intent was written.")
+    seen_inputs: str | None = Field(None, description="Hash of the inputs when the intent was written.")
     base_spec: str | None = Field(None, description="The Canary's lastAppliedSpec before.")
-    base_verdict: str | None = Field(None, description="The Canary's verdict before.")
+    base_verdict: str | None = Field(None, description="When the Canary's verdict of before was reached.")
     base_inputs: str | None = Field(None, description="Hash of pod template and tracked configuration before.")
     inputs: str | None = Field(None, description="Hash of pod template and tracked configuration after.")
-    changed_at: str | None = Field(None, description="When the inputs changed.")
+    changed_at: str | None = Field(None, description="When the inputs changed, by the member's clock.")
     promoted_inputs: str | None = Field(None, description="Hash of the inputs that were promoted last.")
     promoted_spec: str | None = Field(None, description="The Canary's lastPromotedSpec that belongs to them.")
 
