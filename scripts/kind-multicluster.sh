@@ -13,7 +13,7 @@ readonly IMAGE=ghcr.io/fleet-rollout/fleet-rollout:0.1.0
 readonly NAMESPACE=default
 readonly FLEET=quickstart
 readonly ISTIO_PROMETHEUS=https://raw.githubusercontent.com/istio/istio/release-1.27/samples/addons/prometheus.yaml
-readonly FLAGGER=https://github.com/fluxcd/flagger//kustomize/istio?ref=v1.44.0
+readonly FLAGGER='https://github.com/fluxcd/flagger//kustomize/istio?ref=v1.44.0'
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly ROOT

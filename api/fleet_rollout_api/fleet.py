@@ -45,7 +45,7 @@ class FleetStatus(Model):
     credential_secret: str | None = Field(None, description="Secret with the control plane's kubeconfig.")
     ready_clusters: int | None = Field(None, description="Number of members that answer.")
     un_ready_clusters: int | None = Field(None, description="Number of members that do not answer.")
-    plugin_endpoints: dict[str, list[dict[str, Any]]] | None = Field(None, description="Addresses of plug-ins.")
+    plugin_endpoints: dict[str, list[str]] | None = Field(None, description="Addresses of plug-ins.")
     observed_generation: int | None = Field(None, description="The generation of the spec that was looked at.")
     conditions: Conditions = Field(default_factory=list, description="What was observed.")
 

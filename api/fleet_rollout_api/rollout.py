@@ -15,7 +15,11 @@ from fleet_rollout_api.routing import CorsPolicy, Headers, RequestMatch, Retries
 
 Weight = Annotated[int, Field(ge=1, le=100)]
 Seconds = Annotated[int, Field(ge=0, le=2**31 - 1)]
-DnsName = Annotated[str, Field(min_length=1, max_length=253)]
+# What is generated is called after them: `-primary` has to fit behind, within the limit of the kind.
+WorkloadName = Annotated[str, Field(min_length=1, max_length=253 - len("-primary"))]
+ServiceName = Annotated[str, Field(min_length=1, max_length=63 - len("-primary"))]
+TESTER_SUFFIX = "-testloader"
+METRIC_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 Provider = Literal["istio", "kuma", "nginx"]
 
 
@@ -23,8 +27,8 @@ class WorkloadReference(Model):
     """The workload in the member whose new versions are analysed."""
 
     api_version: str = Field("apps/v1", description="Its API version.")
-    kind: str = Field("Deployment", description="Deployment or DaemonSet.")
-    name: DnsName = Field(description="Its name; the Canary gets the same.")
+    kind: Literal["Deployment", "DaemonSet"] = Field("Deployment", description="Deployment or DaemonSet.")
+    name: WorkloadName = Field(description="Its name; the Canary gets the same.")
     namespace: NamespaceText = Field(
         None, description="Its namespace in the member; the kustomization's targetNamespace when left out."
     )
@@ -92,6 +96,14 @@ class TrafficRouting(Model):
 class Metric(Model):
     """A measurement that decides whether a check has passed."""
 
+    model_config = checked(
+        Rule(
+            f"!has(self.customMetric) || self.name.matches('{METRIC_NAME}')",
+            "the name of a metric of one's own becomes an object's: lower-case letters, digits, - and . only",
+            ".name",
+        )
+    )
+
     name: Annotated[str, Field(min_length=1, max_length=253)] = Field(
         description="request-success-rate, request-duration, or the name of a metric of one's own."
     )
@@ -110,7 +122,7 @@ class Webhooks(Model):
 class SessionAffinity(Model):
     """A cookie that keeps a visitor on the version the first request got."""
 
-    cookie_name: OptionalText = Field(None, description="Name of the cookie.")
+    cookie_name: Annotated[str, Field(min_length=1)] = Field(description="Name of the cookie.")
     max_age: Seconds | None = Field(None, description="Seconds until it expires; a day when left out.")
 
 
@@ -173,6 +185,12 @@ class RolloutConfig(Model):
             "provider nginx needs rolloutPolicy.trafficRouting.host, the domain name of the Ingress",
             ".rolloutPolicy.trafficRouting",
         ),
+        Rule(
+            f"!has(self.testLoader) || !self.testLoader || size(self.workload.name) <= {63 - len(TESTER_SUFFIX)}",
+            f"with testLoader, workload.name may have {63 - len(TESTER_SUFFIX)} characters:"
+            f" the load tester is called <workload>{TESTER_SUFFIX}",
+            ".workload.name",
+        ),
     )
 
     test_loader: bool | None = Field(
@@ -180,7 +198,7 @@ class RolloutConfig(Model):
     )
     traffic_routing_provider: Provider = Field(description="What routes the traffic in the member.")
     workload: WorkloadReference = Field(description="The workload whose new versions are analysed.")
-    service_name: DnsName = Field(description="Service in front of the workload; it must exist in the member.")
+    service_name: ServiceName = Field(description="Service in front of the workload; it must exist in the member.")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Port of the Service.")
     primary: Metadata | None = Field(None, description="Labels and annotations for the Service of the old version.")
     preview: Metadata | None = Field(None, description="Labels and annotations for the Service of the new version.")

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from fleet_rollout.decide.inventory import Ref, ref_of
+from fleet_rollout.decide.inventory import Ref, object_id, ref_of
+from fleet_rollout.decide.metadata import is_ignored
 
 Object = Mapping[str, Any]
 
@@ -90,6 +91,15 @@ def health_error(rows: Sequence[Unhealthy]) -> str:
     if stalled:
         return f"failed early due to stalled resources: [{', '.join(map(str, stalled))}]"
     return f"timeout waiting for: [{', '.join(map(str, rows))}]"
+
+
+def may_be_absent(objects: Iterable[Object]) -> frozenset[str]:
+    """Inventory ids of what need not be there to be healthy: never applied, or a Job that removes itself when done."""
+    return frozenset(
+        object_id(obj).id
+        for obj in objects
+        if is_ignored(obj) or (obj["kind"] == "Job" and _get(obj, "spec", "ttlSecondsAfterFinished") is not None)
+    )
 
 
 def crash_looping(parent: Object, pods: Iterable[Object], now: datetime) -> Health | None:

@@ -23,12 +23,11 @@ from fleet_rollout.kube import refusals
 from fleet_rollout.kube.changes import Action, Change
 from fleet_rollout.kube.client import Cluster, NoSuchKind
 from fleet_rollout.kube.live import Object, Reader, each, poll
-from fleet_rollout.kube.prune import Pruned, prune
 from fleet_rollout.kube.writer import ReplicaRule, Step, Writer
 from fleet_rollout.settings import Settings
 from fleet_rollout_api.cluster_sync import InventoryEntry
 
-__all__ = ["Applier", "Change", "Owner", "Pruned", "ReplicaRule"]
+__all__ = ["Applier", "Change", "Owner", "ReplicaRule"]
 
 BeforeWrite = Callable[[list[InventoryEntry]], Awaitable[None]]
 
@@ -62,10 +61,6 @@ class Applier:
             for number, stage_objects in groupby(desired, key=lambda obj: stage(ref_of(obj))):
                 await run.one_stage(list(stage_objects), is_awaited=number in AWAITED_STAGES)
         return run.in_order()
-
-    async def prune(self, stale: Sequence[InventoryEntry], *, siblings: frozenset[str] = frozenset()) -> Pruned:
-        """Delete what is no longer wanted (`kube/prune.py`)."""
-        return await prune(self._reader, self._owner, stale, siblings)
 
 
 @dataclass

@@ -6,6 +6,7 @@ Reads only. One LIST stands for all objects of a kind in a namespace; a single o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +18,11 @@ from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind, Resource
 Object = dict[str, Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# Requests in flight where nobody says otherwise; the client of a cluster bounds all of them together.
+AT_ONCE = 16
 POLL_FIRST, POLL_LONGEST = 0.1, 2.0
+# So many objects of a kind in a namespace are got rather than listed, by whether the list finds only ours.
+_GOT_WITH_SELECTOR, _GOT_WITHOUT = 1, 8
 _CRDS = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 
 
@@ -60,7 +65,7 @@ class Reader:
     """
 
     cluster: Cluster
-    at_once: int
+    at_once: int = AT_ONCE
     impersonate: str | None = None
     any_version: bool = False
 
@@ -100,17 +105,14 @@ class Reader:
         return found | await self._one_by_one(missing)
 
     async def _of_one_place(self, refs: list[Ref], selector: str, metadata_only: bool) -> dict[Ref, Object]:
+        # An object that is got and is not there may be of a kind that is gone; only a list tells the two apart.
+        got = _GOT_WITH_SELECTOR if selector else _GOT_WITHOUT
+        if len(refs) <= got and not self.any_version:
+            return await self._one_by_one(refs)
         try:
-            resource = await self.resource(refs[0])
+            items = await self._listed(refs[0], selector, metadata_only)
         except NoSuchKind:
             return {}
-        if len(refs) == 1:
-            return await self._one_by_one(refs)
-        namespace = refs[0].namespace if resource.namespaced else None
-        try:
-            items, _ = await self.cluster.list(
-                resource, namespace, label_selector=selector, impersonate=self.impersonate, metadata_only=metadata_only
-            )
         except ApiError as error:
             # A service account may be allowed to get what it may not list.
             if error.is_forbidden:
@@ -118,6 +120,31 @@ class Reader:
             raise
         by_name = {item["metadata"]["name"]: item for item in items}
         return {ref: by_name[ref.name] for ref in refs if ref.name in by_name}
+
+    async def _listed(self, ref: Ref, selector: str, metadata_only: bool) -> list[Object]:
+        """All of a kind in a namespace. Raises NoSuchKind also where the kind went after it was discovered."""
+        for is_last in (False, True):
+            resource = await self.resource(ref)
+            try:
+                items, _ = await self.cluster.list(
+                    resource,
+                    ref.namespace if resource.namespaced else None,
+                    label_selector=selector,
+                    impersonate=self.impersonate,
+                    metadata_only=metadata_only,
+                )
+            except ApiError as error:
+                if is_last or not error.is_not_found:
+                    raise
+                await self._discover_anew()
+            else:
+                return items
+        raise AssertionError("the last round returns or raises")
+
+    async def _discover_anew(self) -> None:
+        # What is asked for cannot exist, and the client asks the server again for whatever it does not know.
+        with contextlib.suppress(NoSuchKind):
+            await self.cluster.resource_for("v1", "-")
 
     async def _one_by_one(self, refs: list[Ref]) -> dict[Ref, Object]:
         async def got(ref: Ref) -> Object | None:

@@ -6,80 +6,57 @@ What could not be deleted is handed back, so that it stays in the inventory and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from fleet_rollout.decide.inventory import Ref, parse_id
 from fleet_rollout.decide.metadata import Owner, is_kept, is_owned
 from fleet_rollout.decide.order import delete_ranks
-from fleet_rollout.errors import Transient
 from fleet_rollout.kube import refusals
 from fleet_rollout.kube.changes import Action, Change
-from fleet_rollout.kube.client import ApiError, NoSuchKind, Resource, Unreachable
-from fleet_rollout.kube.live import Object, Reader, each, poll
+from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind, Resource
+from fleet_rollout.kube.live import AT_ONCE, Object, Reader, each
 from fleet_rollout_api.cluster_sync import InventoryEntry
 
 ATTEMPTS = 3
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What became of the stale entries, in the order of deleting.
+class Pruner:
+    """Deletes from one cluster on behalf of one ClusterSync. `failure` says why the last prune left survivors."""
 
-    `survivors` have to stay in the inventory. `failure` is the text for a condition, None where nothing failed;
-    `is_unreachable` says that the cluster gave no answer, so that nothing further was tried.
-    """
+    def __init__(
+        self, cluster: Cluster, owner: Owner, *, impersonate: str | None = None, at_once: int = AT_ONCE
+    ) -> None:
+        self._reader = Reader(cluster, at_once, impersonate, any_version=True)
+        self._owner = owner
+        self.failure: str | None = None
 
-    changes: list[Change] = field(default_factory=list)
-    survivors: list[InventoryEntry] = field(default_factory=list)
-    failure: str | None = None
-    is_unreachable: bool = False
+    async def prune(
+        self, stale: Sequence[InventoryEntry], *, siblings: frozenset[str] = frozenset()
+    ) -> tuple[list[Change], list[InventoryEntry]]:
+        """Delete `stale`, but what `siblings` (ids in the inventories of the same cluster's other syncs) hold.
 
+        Returns what became of the objects, in the order of deleting, and the entries that have to stay in the
+        inventory because their objects could not be deleted. An object is skipped, and leaves the inventory for good,
+        unless its labels name this very owner and nothing on it forbids pruning. Raises Transient where the cluster
+        gives no answer; the inventory then stays as it is.
+        """
+        run = _Run(self._reader, self._owner)
+        entries = [entry for entry in stale if entry.id not in siblings]
+        run.changes += [Change.of(parse_id(entry), "skipped") for entry in stale if entry.id in siblings]
+        with refusals.reached(self._reader.cluster.name):
+            for refs in delete_ranks([parse_id(entry) for entry in entries]):
+                await run.one_rank(refs)
+        done = {change.id for change in run.changes}
+        self.failure = f"delete failed, errors: {''.join(f'{e};' for e in run.errors)}" if run.errors else None
+        return run.changes, [entry for entry in entries if entry.id not in done]
 
-async def prune(
-    reader: Reader, owner: Owner, stale: Sequence[InventoryEntry], siblings: frozenset[str] = frozenset()
-) -> Pruned:
-    """Delete `stale`, but what `siblings` (ids in the inventories of the same cluster's other syncs) hold.
-
-    An object is skipped, and leaves the inventory for good, unless its labels name this very owner and nothing on it
-    forbids pruning.
-    """
-    run = _Run(replace(reader, any_version=True), owner)
-    entries = [entry for entry in stale if entry.id not in siblings]
-    run.changes += [Change.of(parse_id(entry), "skipped") for entry in stale if entry.id in siblings]
-    failure = None
-    try:
-        for refs in delete_ranks([parse_id(entry) for entry in entries]):
-            await run.one_rank(refs)
-    except Unreachable as error:
-        failure = error.message
-    except Transient as error:
-        if error.reason != refusals.UNREACHABLE:
-            raise
-        failure = error.message
-    done = {change.id for change in run.changes}
-    survivors = [entry for entry in entries if entry.id not in done]
-    errors = [*run.errors, *([failure] if failure else [])]
-    text = f"delete failed, errors: {''.join(f'{error};' for error in errors)}" if errors else None
-    return Pruned(run.changes, survivors, text, failure is not None)
-
-
-async def not_gone(
-    reader: Reader, owner: Owner, entries: Sequence[InventoryEntry], patience: float
-) -> list[InventoryEntry]:
-    """Wait until all are gone; those that are not after `patience` seconds (deletionPolicy WaitForTermination)."""
-    reader = replace(reader, any_version=True)
-    remaining = {parse_id(entry): entry for entry in entries}
-
-    async def are_gone() -> bool:
-        nonlocal remaining
-        found = await reader.found(remaining, owner.selector, metadata_only=True)
-        remaining = {ref: remaining[ref] for ref, live in found.items() if is_owned(live, owner)}
-        return not remaining
-
-    with refusals.reached(reader.cluster.name):
-        await poll(are_gone, patience)
-    return list(remaining.values())
+    async def remaining(self, entries: Sequence[InventoryEntry]) -> list[InventoryEntry]:
+        """Those whose objects of ours are still there, such as behind a finalizer (for WaitForTermination)."""
+        refs = {parse_id(entry): entry for entry in entries}
+        with refusals.reached(self._reader.cluster.name):
+            found = await self._reader.found(refs, self._owner.selector, metadata_only=True)
+        return [entry for ref, entry in refs.items() if ref in found and is_owned(found[ref], self._owner)]
 
 
 @dataclass

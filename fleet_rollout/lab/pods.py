@@ -22,6 +22,7 @@ from fleet_rollout.lab import children
 from fleet_rollout.lab.api import Api, ApiAnswer
 from fleet_rollout.lab.children import LOCALHOST, Child
 from fleet_rollout.lab.pod_spec import ContainerState, Image, NotResolved, Object, Resolver, expand, status
+from fleet_rollout.lab.state import LabError
 
 NODE = "lab"
 # On every played Pod: {"<container port>": <port on the loopback>}, for whoever wants to reach it directly.
@@ -230,7 +231,10 @@ class PlayedPod:
             self._states[index] = replace(state, waiting="", ready=True, started=_now())
         else:
             context = await self._context(index)
-            return context, recipe(context)
+            try:
+                return context, recipe(context)
+            except LabError as error:
+                self._states[index] = replace(state, waiting="CreateContainerError", message=str(error))
         return None
 
     async def _context(self, index: int) -> PodContext:
@@ -275,11 +279,14 @@ class PlayedPod:
     async def _keep_running(self, index: int, context: PodContext, program: Program) -> None:
         pause = RETRY
         while True:
-            async with self._process(context, program) as child:
-                await self._report(index, waiting="", started=_now())
-                await self._follow_health(index, context, program, child)
+            try:
+                async with self._process(context, program) as child:
+                    await self._report(index, waiting="", started=_now())
+                    await self._follow_health(index, context, program, child)
+                message = child.last_words()
+            except OSError as error:  # there is no such program
+                message = str(error)
             restarts = self._states[index].restarts + 1
-            message = child.last_words()
             await self._report(index, waiting="CrashLoopBackOff", message=message, ready=False, restarts=restarts)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_RESTART)

@@ -22,6 +22,7 @@ from typing import Any
 # sun_path holds 107 bytes; the longest socket of ours is <folder>/c/<cluster>/egress.sock.
 LONGEST_FOLDER = 75
 GIT_FOLDER = "git"
+LOCK = "lock"
 LOCK_POLL = 0.02
 CLAIM_TIMEOUT = 1.0
 
@@ -106,7 +107,7 @@ def start_lock() -> contextlib.AbstractAsyncContextManager[None]:
 
 def claim(folder: Path) -> int:
     """Take the folder's lock for this process and keep it. Raises LabError where a living lab has it."""
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + CLAIM_TIMEOUT
     while True:
         try:
@@ -123,7 +124,7 @@ def claim(folder: Path) -> int:
 def is_alive(folder: Path) -> bool:
     """Does a supervisor hold the folder's lock?"""
     try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -141,6 +142,16 @@ async def wait_gone(folder: Path) -> None:
         await asyncio.sleep(LOCK_POLL)
 
 
+def remove(folder: Path) -> None:
+    """Remove a lab's folder, its lock last: a folder without a lock counts as gone."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != LOCK:
+            entry.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_stale() -> list[str]:
     """Remove the folders of labs that crashed; their processes died with them. Returns the labs' names.
 
@@ -148,7 +159,7 @@ def remove_stale() -> list[str]:
     """
     stale = [folder for folder in base().iterdir() if folder.is_dir() and not is_alive(folder)]
     for folder in stale:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     return [folder.name for folder in stale]
 
 

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -197,7 +196,7 @@ def main(folder: Path) -> None:
     except LabError as error:
         os.write(tell, str(error).encode())
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        state.remove(folder)
         os.close(lock)
 
 

@@ -162,6 +162,39 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "spec.syncPolicies[0].rollout.rolloutPolicy",
         "Required value",
     ),
+    "a workload that Flagger cannot take": (
+        {f"{ROLLOUT}.workload.kind": "StatefulSet"},
+        "spec.syncPolicies[0].rollout.workload.kind",
+        'Unsupported value: "StatefulSet"',
+    ),
+    "a Service whose -primary would be too long": (
+        {f"{ROLLOUT}.serviceName": "s" * 56},
+        "spec.syncPolicies[0].rollout.serviceName",
+        "may not be more than 55",
+    ),
+    "a workload whose load tester would be too long": (
+        {f"{ROLLOUT}.workload.name": "w" * 53},
+        "spec.syncPolicies[0].rollout.workload.name",
+        "with testLoader, workload.name may have 52 characters",
+    ),
+    "a metric of ones own that cannot be an object": (
+        {
+            f"{ANALYSIS}.metrics.0.name": "Error_Rate",
+            f"{ANALYSIS}.metrics.0.customMetric": {"provider": {"type": "prometheus"}, "query": "1"},
+        },
+        "spec.syncPolicies[0].rollout.rolloutPolicy.trafficAnalysis.metrics[0].name",
+        "the name of a metric of one's own becomes an object's",
+    ),
+    "a metrics system nobody knows": (
+        {f"{ANALYSIS}.metrics.0.customMetric": {"provider": {"type": "abacus"}, "query": "1"}},
+        "spec.syncPolicies[0].rollout.rolloutPolicy.trafficAnalysis.metrics[0].customMetric.provider.type",
+        'Unsupported value: "abacus"',
+    ),
+    "affinity without a cookie": (
+        {f"{ANALYSIS}.sessionAffinity": {"maxAge": 60}},
+        "spec.syncPolicies[0].rollout.rolloutPolicy.trafficAnalysis.sessionAffinity.cookieName",
+        "Required value",
+    ),
     "a metric over no time": (
         {f"{ANALYSIS}.metrics.0.intervalSeconds": 0},
         "spec.syncPolicies[0].rollout.rolloutPolicy.trafficAnalysis.metrics[0].intervalSeconds",

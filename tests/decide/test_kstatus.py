@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from fleet_rollout.decide.inventory import Ref
-from fleet_rollout.decide.kstatus import Health, Status, Unhealthy, crash_looping, failures, health_error, health_of
+from fleet_rollout.decide.kstatus import (
+    Health,
+    Status,
+    Unhealthy,
+    crash_looping,
+    failures,
+    health_error,
+    health_of,
+    may_be_absent,
+)
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 CURRENT, IN_PROGRESS, FAILED = Status.CURRENT, Status.IN_PROGRESS, Status.FAILED
@@ -315,3 +324,10 @@ def test_an_early_end_names_the_failed_objects_alone():
     rows = [row("Deployment", "x", FAILED), row("Job", "y", IN_PROGRESS)]
     assert health_error(rows) == "failed early due to stalled resources: [Deployment/ns/x status: 'Failed']"
     assert failures(rows) == rows[:1]
+
+
+def test_what_is_never_applied_or_removes_itself_may_be_absent():
+    ignored = live("v1", "ConfigMap", annotations={"kustomize.toolkit.fluxcd.io/reconcile": "disabled"})
+    ends = live("batch/v1", "Job", {"ttlSecondsAfterFinished": 0})
+    stays = [live("batch/v1", "Job", {}), live("v1", "Secret")]
+    assert may_be_absent([ignored, ends, *stays]) == {"apps_x__ConfigMap", "apps_x_batch_Job"}

@@ -133,9 +133,10 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), H).serve_forever(
     assert answer == {"text": f"1 b-1 {name} t0"}
 
 
-async def test_a_crashing_program_is_restarted_and_not_ready(member, namespace, deployment, pods, eventually):
+@pytest.mark.parametrize("command", [["python3", "-c", "raise SystemExit('no luck')"], ["/no/luck"]])
+async def test_a_crashing_program_is_restarted_and_not_ready(member, namespace, deployment, pods, eventually, command):
     name = await namespace(on=[member])
-    body = deployment(name, RUN, command=["python3", "-c", "raise SystemExit('no luck')"])
+    body = deployment(name, RUN, command=command)
     await member.api.create(APPS.format(name), body)
 
     async def restarted() -> bool:
@@ -145,6 +146,7 @@ async def test_a_crashing_program_is_restarted_and_not_ready(member, namespace, 
     await eventually(restarted)
     [pod] = await pods(name)
     assert pod["status"]["phase"] == "Running"
+    assert "no" in pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
 
 
 async def test_readiness_follows_the_probe(member, namespace, deployment, ready, tmp_path):

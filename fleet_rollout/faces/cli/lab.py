@@ -1,11 +1,11 @@
-"""`fleet-rollout lab`: real API servers, a Git server and played Pods on this machine, for looking around and for tests."""
+"""`fleet-rollout lab`: real API servers, a Git server and played Pods on this machine, to look around and to test."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,7 +99,8 @@ def git(repository: str | None, folder: Path | None, name: str) -> None:
         if repository is None:
             click.echo(_running(name).git)
         else:
-            click.echo(asyncio.run(_commit(name, repository, folder)))
+            files = _files(folder) if folder else {}
+            click.echo(asyncio.run(_commit(name, repository, files)))
 
 
 @lab.command(name="binaries")
@@ -155,19 +156,21 @@ async def _show(recorded: LabState) -> None:
         await attached.close()
 
 
-async def _commit(name: str, repository: str, folder: Path | None) -> str:
+async def _commit(name: str, repository: str, files: Mapping[str, Content]) -> str:
     attached = await Lab(name=name).attach()
     try:
         known = attached.git.repository(repository)
         made = known if known.path.exists() else await attached.git.create(repository)
-        if folder is not None:
-            files: dict[str, Content] = {
-                str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
-            }
-            await made.commit(files, message=f"Files of {folder.name}", replace=True)
+        if files:
+            await made.commit(files, message="Files of a folder", replace=True)
         return made.url
     finally:
         await attached.close()
+
+
+def _files(folder: Path) -> dict[str, Content]:
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found if ".git" not in path.parts}
 
 
 def _running(name: str) -> LabState:
