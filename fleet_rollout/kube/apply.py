@@ -16,6 +16,7 @@ from typing import Any
 from fleet_rollout.decide.inventory import Ref, entry_of, object_id, ref_of
 from fleet_rollout.decide.kstatus import NOT_FOUND, Status, Unhealthy, failures, health_error, health_of
 from fleet_rollout.decide.metadata import Owner, with_labels
+from fleet_rollout.decide.names import MANAGER_SYNC
 from fleet_rollout.decide.normalize import normalize
 from fleet_rollout.decide.order import AWAITED_STAGES, CRD, rank, sort_for_apply, stage
 from fleet_rollout.errors import Transient
@@ -33,10 +34,18 @@ BeforeWrite = Callable[[list[InventoryEntry]], Awaitable[None]]
 
 
 class Applier:
-    """Writes to one cluster on behalf of one ClusterSync."""
+    """Writes to one cluster on behalf of one ClusterSync, as one field manager."""
 
-    def __init__(self, cluster: Cluster, owner: Owner, settings: Settings, impersonate: str | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        owner: Owner,
+        settings: Settings,
+        impersonate: str | None = None,
+        manager: str = MANAGER_SYNC,
+    ) -> None:
         self._cluster = cluster
+        self._manager = manager
         self._owner = owner
         self._patience = settings.stage_wait
         self._reader = Reader(cluster, settings.member_in_flight, impersonate)
@@ -55,7 +64,7 @@ class Applier:
         nothing to write. Raises Transient with Flux's text, followed by the lines of what had been applied before.
         """
         desired = [with_labels(normalize(obj), self._owner.labels) for obj in sort_for_apply(objects)]
-        writer = Writer(self._cluster, self._reader, self._owner, force, replicas, self._patience)
+        writer = Writer(self._cluster, self._reader, self._owner, force, replicas, self._patience, self._manager)
         run = _Run(writer, self._reader, before_write, [object_id(obj) for obj in desired])
         with run.named_in_errors():
             for number, stage_objects in groupby(desired, key=lambda obj: stage(ref_of(obj))):

@@ -72,6 +72,7 @@ class Writer:
     force: bool
     replicas: ReplicaRule | None
     patience: float
+    manager: str = MANAGER_SYNC
 
     async def plan(self, desired: Object, live: Object | None) -> Step:
         """What to do about one object, by a dry run; `live` where it was found by the owner's labels."""
@@ -161,7 +162,7 @@ class Writer:
         return True
 
     def _takeover(self, desired: Object, live: Object) -> list[Object]:
-        return [] if is_merged(desired, live) else fields.takeover(live)
+        return [] if is_merged(desired, live) else fields.takeover(live, self.manager)
 
     async def _take_over(self, ref: Ref, desired: Object, live: Object) -> Object:
         patch = self._takeover(desired, live)
@@ -169,12 +170,12 @@ class Writer:
             return live
         resource, impersonate = await self.reader.resource(ref), self.reader.impersonate
         return await self.cluster.patch(
-            resource, ref.name, ref.namespace, patch, kind="json", manager=MANAGER_SYNC, impersonate=impersonate
+            resource, ref.name, ref.namespace, patch, kind="json", manager=self.manager, impersonate=impersonate
         )
 
     def _scales(self, ref: Ref, live: Object) -> bool:
         """The rollout scales this workload, but we still own its replicas."""
-        return self._is_under_rollout(ref) and fields.owns(live, REPLICAS)
+        return self._is_under_rollout(ref) and fields.owns(live, REPLICAS, self.manager)
 
     def _is_under_rollout(self, ref: Ref) -> bool:
         return self.replicas is not None and self.replicas.covers(ref)
@@ -228,13 +229,13 @@ class Writer:
             raise Transient(refusals.FAILED, f"{ref.subject} delete failed: {fact}")
 
     async def _apply(
-        self, ref: Ref, obj: Object, *, dry_run: bool = False, manager: str = MANAGER_SYNC
+        self, ref: Ref, obj: Object, *, dry_run: bool = False, manager: str | None = None
     ) -> tuple[Object, bool]:
         resource = await self.reader.resource(ref)
         if resource.namespaced and not ref.namespace:
             raise refusals.no_namespace(ref)
         return await self.cluster.apply(
-            resource, obj, manager=manager, dry_run=dry_run, impersonate=self.reader.impersonate
+            resource, obj, manager=manager or self.manager, dry_run=dry_run, impersonate=self.reader.impersonate
         )
 
 

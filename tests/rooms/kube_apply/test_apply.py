@@ -77,6 +77,14 @@ async def test_everything_carries_the_owner_labels_and_our_field_manager(apply, 
     assert [entry["manager"] for entry in metadata["managedFields"]] == ["fleet-rollout"]
 
 
+async def test_another_writer_of_ours_has_its_own_field_manager(apply, make, cluster, owner, settings, live):
+    rollout = Applier(cluster, owner, settings, manager="fleet-rollout-rollout")
+    assert await apply(make.config_map("c"), by=rollout) == [f"ConfigMap/{make.namespace}/c created"]
+    assert await apply(make.config_map("c"), by=rollout) == [f"ConfigMap/{make.namespace}/c unchanged"]
+    entries = (await live("configmaps", "c"))["metadata"]["managedFields"]
+    assert [entry["manager"] for entry in entries] == ["fleet-rollout-rollout"]
+
+
 @pytest.fixture
 async def widget(member):
     """A kind of the test's own: its CRD's manifest."""

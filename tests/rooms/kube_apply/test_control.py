@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+
+from fleet_rollout.kube.apply import Applier
 
 FLUX = "kustomize.toolkit.fluxcd.io"
 
@@ -107,3 +111,29 @@ class TestForce:
         await apply({**make.config_map("c"), "immutable": True})
         await apply({**make.config_map("c", {"a": "2"}), "immutable": True}, force=True)
         assert (await live("configmaps", "c"))["data"] == {"a": "2"}
+
+    async def test_a_kind_whose_validity_depends_on_its_name_is_replaced_without_a_probe(
+        self, apply, make, live, requests
+    ):
+        await apply(make.service("web"))
+        before = (await live("services", "web"))["metadata"]["uid"]
+        requests.forget()
+        headless = make.service("web")
+        headless["spec"]["clusterIP"] = "None"
+        await apply(headless, force=True)
+        found = await live("services", "web")
+        assert found["metadata"]["uid"] != before
+        assert requests.verbs["dry run"] == 1
+
+    async def test_an_object_that_a_finalizer_holds_ends_the_pass(
+        self, apply, refusal, make, cluster, owner, settings, member
+    ):
+        held = {**make.config_map("c", finalizers=["example.org/keep"]), "immutable": True}
+        await apply(held)
+        impatient = Applier(cluster, owner, replace(settings, stage_wait=0.3))
+        message = await refusal({**held, "data": {"a": "2"}}, force=True, by=impatient)
+        name = f"ConfigMap/{make.namespace}/c"
+        assert message == f"{name} delete failed: not gone after 0.3s; look at its finalizers"
+        path = f"/api/v1/namespaces/{make.namespace}/configmaps/c"
+        released = {"metadata": {"finalizers": None}}
+        await member.api.request("PATCH", path, released, content_type="application/merge-patch+json")
