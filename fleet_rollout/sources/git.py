@@ -1,0 +1,179 @@
+"""Runs git through GitPython, so that no text of a user becomes an option and nothing outlives its time.
+
+GitPython starts the process; reading, limits and the end are ours: its own time-out needs `ps` or `pgrep`, and waits
+for ever where an image has neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import git
+
+from fleet_rollout.sources.git_environment import GitEnvironment, options
+
+TICK = 0.1
+GRACE = 5.0
+CHUNK = 65536
+ERRORS_KEPT = 16 * 1024
+# Address space of git and its children: room for mapped packs, none for a delta that unfolds to gigabytes.
+MEMORY_CAP = 4 * 1024**3
+
+Sink = Callable[[bytes], None]
+
+
+class GitFailed(Exception):
+    """git ended with an error; `errors` is what it said, for classification only."""
+
+    def __init__(self, returncode: int, errors: str) -> None:
+        super().__init__(f"git ended with {returncode}")
+        self.returncode = returncode
+        self.errors = errors
+
+
+class GitTimeout(Exception):
+    """Killed because its time was over."""
+
+
+class GitStopped(Exception):
+    """Killed because the service stops."""
+
+
+class LimitPassed(Exception):
+    """Killed because it printed or stored more than it may."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`seconds` for the whole run, `output` bytes printed, `disk` bytes below `directory`."""
+
+    seconds: float
+    output: int = 64 * 1024 * 1024
+    disk: int | None = None
+    directory: Path | None = None
+
+
+class Git:
+    """The git program. One per process; every run is independent, and safe in any thread."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End all runs, now and from now on."""
+        self._stopping.set()
+
+    def output(self, arguments: Sequence[str], environment: GitEnvironment, cwd: Path, limits: Limits) -> bytes:
+        """What git prints."""
+        parts: list[bytes] = []
+        self.stream(arguments, environment, cwd, limits, parts.append)
+        return b"".join(parts)
+
+    def stream(
+        self,
+        arguments: Sequence[str],
+        environment: GitEnvironment,
+        cwd: Path,
+        limits: Limits,
+        sink: Sink,
+        *,
+        stdin: BinaryIO | None = None,
+    ) -> None:
+        """Give what git prints to `sink`, piece by piece. An exception of `sink` ends git, too."""
+        handle = git.Git(str(cwd)).execute(
+            _command(arguments, environment), istream=stdin, as_process=True, start_new_session=True
+        )
+        process = handle.proc
+        assert process is not None
+        try:
+            with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
+                _limit(process.pid)
+            errors = self._pump(process, limits, sink)
+            _await_exit(process.pid)
+        finally:
+            returncode = _end(process)
+        if returncode != 0:
+            raise GitFailed(returncode, errors)
+
+    def _pump(self, process: Any, limits: Limits, sink: Sink) -> str:
+        """Read both pipes until they close."""
+        deadline = time.monotonic() + limits.seconds
+        errors = bytearray()
+        printed = 0
+        with selectors.DefaultSelector() as selector:
+            for pipe in (process.stdout, process.stderr):
+                selector.register(pipe, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select(TICK):
+                    chunk = os.read(key.fd, CHUNK)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is process.stdout:
+                        printed += len(chunk)
+                        sink(chunk)
+                    else:
+                        errors += chunk
+                        del errors[:-ERRORS_KEPT]
+                self._check(limits, deadline, printed)
+        return errors.decode("utf-8", "replace")
+
+    def _check(self, limits: Limits, deadline: float, printed: int) -> None:
+        if self._stopping.is_set():
+            raise GitStopped
+        if time.monotonic() > deadline:
+            raise GitTimeout
+        if printed > limits.output:
+            raise LimitPassed(f"more than {limits.output} bytes of output")
+        if limits.disk is not None and limits.directory is not None and disk_usage(limits.directory) > limits.disk:
+            raise LimitPassed(f"more than {limits.disk} bytes on disk")
+
+
+def disk_usage(directory: Path) -> int:
+    """Bytes of all files below; files that vanish meanwhile do not count."""
+    total = 0
+    for root, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(root, name)).st_size
+    return total
+
+
+def _command(arguments: Sequence[str], environment: GitEnvironment) -> list[str]:
+    """GitPython would add the whole environment of this process; `env -i` starts git from an empty one."""
+    variables = [f"{name}={value}" for name, value in environment.variables.items()]
+    return ["env", "-i", *variables, str(git.Git.GIT_PYTHON_GIT_EXECUTABLE), *options(), *arguments]
+
+
+def _limit(pid: int) -> None:
+    if hasattr(resource, "prlimit"):
+        resource.prlimit(pid, resource.RLIMIT_AS, (MEMORY_CAP, MEMORY_CAP))
+
+
+def _await_exit(pid: int) -> None:
+    """Give a git that closed its pipes the moment it needs to exit; the child is not reaped yet."""
+    deadline = time.monotonic() + GRACE
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _end(process: Any) -> int:
+    """Kill what is left of the group, reap the child."""
+    # Before the child is reaped: afterwards its number may belong to somebody else.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    returncode: int = process.wait()
+    pipes: tuple[IO[bytes] | None, ...] = (process.stdout, process.stderr)
+    for pipe in pipes:
+        if pipe is not None:
+            pipe.close()
+    return returncode
