@@ -81,7 +81,7 @@ install_hub() {
   run docker build --tag "$IMAGE" "$ROOT"
   run kind load docker-image "$IMAGE" --name "$HUB"
   run kubectl --context "kind-$HUB" apply --server-side -k "$ROOT/config/crd"
-  run kubectl --context "kind-$HUB" wait --for=condition=Established --timeout=60s -k "$ROOT/config/crd"
+  run kubectl --context "kind-$HUB" wait --for=condition=Established --timeout=60s crd --all
   run kubectl --context "kind-$HUB" apply --server-side -k "$ROOT/config/default"
   run kubectl --context "kind-$HUB" --namespace fleet-rollout-system rollout status deployment/fleet-rollout-controller --timeout=180s
 }

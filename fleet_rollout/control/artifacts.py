@@ -5,13 +5,15 @@ What it finds is kept for the Application's worker, which alone writes status.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from base64 import b64decode
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from fleet_rollout.control.loop import Key
-from fleet_rollout.control.world import APPLICATIONS, SECRETS, World
+from fleet_rollout.control.world import APPLICATIONS, CLUSTER_SYNCS, SECRETS, World
 from fleet_rollout.decide import source_status
 from fleet_rollout.decide.intervals import jittered, parse_duration
 from fleet_rollout.decide.names import REQUESTED_AT
@@ -19,6 +21,7 @@ from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.sources import Artifact
 from fleet_rollout_api.application import Application, GitRepositorySpec
+from fleet_rollout_api.cluster_sync import WantedArtifact
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class ArtifactReconciler:
     def __init__(self, world: World) -> None:
         self._world = world
         self._views: dict[Key, SourceView] = {}
+        self._restores: dict[str, asyncio.Lock] = {}
 
     def view(self, key: Key) -> SourceView:
         """What is known of the source of Application `key`, after a restart from its status."""
@@ -49,8 +53,11 @@ class ArtifactReconciler:
 
     async def reconcile(self, key: Key) -> float | None:
         obj = self._world.store.get(APPLICATIONS.plural, key)
-        if obj is None or obj["metadata"].get("deletionTimestamp"):
+        if obj is None:
             self._views.pop(key, None)
+            await self._world.sources.forget(key.namespace, key.name)
+            return None
+        if obj["metadata"].get("deletionTimestamp"):
             return None
         app = Application.model_validate(obj)
         spec = app.spec.source.git_repository
@@ -87,6 +94,40 @@ class ArtifactReconciler:
             message = f"stored artifact for commit '{_subject(seen.subject)}'"
             self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), "NewArtifact", message)
         self._show(key, SourceView(status, seen.artifact, app.metadata.generation))
+
+    async def tree(self, key: Key, wanted: WantedArtifact) -> Path:
+        """The unpacked content that a ClusterSync of Application `key` wants; made again where this disk lacks it."""
+        try:
+            return self._world.sources.open_tree(wanted.digest)
+        except Transient:
+            async with self._restores.setdefault(wanted.digest, asyncio.Lock()):
+                return await self._restored(key, wanted)
+
+    async def _restored(self, key: Key, wanted: WantedArtifact) -> Path:
+        obj = self._world.store.get(APPLICATIONS.plural, key)
+        spec = Application.model_validate(obj).spec.source.git_repository if obj is not None else None
+        if spec is None:
+            fact = (
+                f"artifact of revision {wanted.revision} is not on this disk, and Application/{key} has no Git source"
+            )
+            raise Transient("ArtifactUnavailable", fact)
+        shown = self.view(key).status.get("artifact") or {}
+        known = Artifact.from_status(shown) if shown.get("digest") == wanted.digest else None
+        return await self._world.sources.restore(
+            spec,
+            await self._secret(key, spec),
+            revision=wanted.revision,
+            digest=wanted.digest,
+            identity=known.identity if known is not None else "",
+        )
+
+    async def collect(self) -> None:
+        """Remove superseded artifacts now and then; never what a ClusterSync is pinned to."""
+        while True:
+            await asyncio.sleep(self._world.settings.artifact_retention)
+            syncs = self._world.store.all(CLUSTER_SYNCS.plural)
+            pinned = {(obj["spec"].get("artifact") or {}).get("digest", "") for obj in syncs}
+            await self._world.sources.collect(pinned)
 
     async def _secret(self, key: Key, spec: GitRepositorySpec) -> dict[str, bytes] | None:
         if spec.secret_ref is None:

@@ -48,7 +48,8 @@ async def after_apply(
     record = draft.status.rollout
     assert record is not None
     assert record.attribution is not None
-    done = applied(record.attribution, before, await _workload(cluster, record))
+    status = await _canary_status(cluster, record)
+    done = applied(record.attribution, status, before, await _workload(cluster, record))
     draft.change(rollout=record.model_copy(update={"attribution": done}))
 
 

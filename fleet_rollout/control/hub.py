@@ -117,8 +117,8 @@ class HubEvents:
         settings.posting.enabled = False
         settings.peering.standalone = True
         settings.scanning.disabled = True
-        settings.watching.server_timeout = self._watch_timeout
-        settings.watching.client_timeout = self._watch_timeout + 40
+        settings.watching.server_timeout = int(self._watch_timeout)
+        settings.watching.client_timeout = int(self._watch_timeout) + 40
         settings.watching.connect_timeout = 5
         settings.watching.chunk_size = 500
         settings.queueing.idle_timeout = 0.2

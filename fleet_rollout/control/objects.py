@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fleet_rollout.control.artifacts import ArtifactReconciler
 from fleet_rollout.control.attributions import after_apply, before_apply
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.loop import Key
@@ -16,7 +17,7 @@ from fleet_rollout.decide import sync as decide
 from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.decide.inventory import stale, union
 from fleet_rollout.decide.rollout_phase import Workload
-from fleet_rollout.errors import Terminal, Transient, Waiting
+from fleet_rollout.errors import Terminal, Transient
 from fleet_rollout.kube.apply import Applier, Change, ReplicaRule
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import kube_errors
@@ -47,19 +48,16 @@ class _Pruned:
 class Objects:
     """Works on the draft's status; writes it before the first write to the member."""
 
-    def __init__(self, world: World, targets: Targets) -> None:
+    def __init__(self, world: World, targets: Targets, artifacts: ArtifactReconciler) -> None:
         self._world = world
         self._targets = targets
+        self._artifacts = artifacts
 
     async def render(self, sync: ClusterSync) -> Sequence[dict[str, Any]]:
         """What the policy wants on the cluster. Shared by every cluster: not to be changed."""
         assert sync.spec.artifact is not None
-        digest = sync.spec.artifact.digest
-        tree = self._world.sources.tree(digest)
-        if tree is None:
-            self._world.queues.sources.add(Key(sync.metadata.namespace, sync.spec.application))
-            raise Waiting("ArtifactUnavailable", f"artifact {digest} is being fetched again", retry_after=2.0)
-        return await self._world.renderer.build(tree, digest, sync.spec.kustomization)
+        tree = await self._artifacts.tree(Key(sync.metadata.namespace, sync.spec.application), sync.spec.artifact)
+        return await self._world.renderer.build(tree, sync.spec.artifact.digest, sync.spec.kustomization)
 
     async def apply(self, draft: Draft, wanted: str) -> None:
         """Bring the cluster to the wanted objects, prune what is no longer wanted, and note what is there."""

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 WATCHED_BY_KOPF = (APPLICATIONS, FLEETS, ATTACHED_CLUSTERS, CLUSTERS)
 RELIST = 300.0
+STUCK = 1800.0
 MEMBER_WORKERS = 32
 APPLICATION_WORKERS = 8
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
@@ -61,6 +62,13 @@ class Health:
     store: Store | None = None
     queues: Queues | None = None
     leadership: Leadership | None = None
+
+    def complaint(self) -> str | None:
+        """Why this process should be restarted; None while it works."""
+        if not self.is_leading or self.queues is None:
+            return None
+        overdue = max(queue.overdue() for queue in vars(self.queues).values())
+        return f"a key has waited for {overdue:.0f}s" if overdue > STUCK else None
 
 
 async def run(settings: Settings, *, ready: asyncio.Event | None = None, health: Health | None = None) -> None:
@@ -88,7 +96,8 @@ class Service:
         receiving = Receiving(lease_hub, settings)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(lease_hub.close)
-            await stack.enter_async_context(self._sources.serve())
+            stack.push_async_callback(self._sources.close)
+            await self._sources.start()
             await stack.enter_async_context(receiving.serve())
             await leadership.run(lambda: self._lead(leadership))
 
@@ -98,9 +107,9 @@ class Service:
             self._health.store, self._health.queues = world.store, world.queues
             writes = HubWrites(world.hub, world.store)
             targets = Targets(world)
-            objects = Objects(world, targets)
-            rollouts = Rollouts(world, targets, Removals(world, targets, objects))
             artifacts = ArtifactReconciler(world)
+            objects = Objects(world, targets, artifacts)
+            rollouts = Rollouts(world, targets, Removals(world, targets, objects))
             loops = (
                 Loop(artifacts, world.queues.sources, self._settings, workers=self._settings.source_workers),
                 Loop(
@@ -117,9 +126,9 @@ class Service:
                 ),
                 Loop(MemberReconciler(world, writes), world.queues.members, self._settings, workers=MEMBER_WORKERS),
             )
-            await self._work(world, loops)
+            await self._work(world, loops, artifacts)
 
-    async def _work(self, world: World, loops: tuple[Loop, ...]) -> None:
+    async def _work(self, world: World, loops: tuple[Loop, ...], artifacts: ArtifactReconciler) -> None:
         Triggers(world).listen()
         served = await self._read(world)
         self._health.is_reading = self._health.is_leading = True
@@ -131,6 +140,7 @@ class Service:
                 group.create_task(self._watch_syncs(world))
                 group.create_task(self._relist(world, served))
                 group.create_task(world.recorder.run())
+                group.create_task(artifacts.collect())
                 for loop in loops:
                     group.create_task(loop.run())
         finally:
@@ -143,7 +153,7 @@ class Service:
         hub = Cluster(self._connection, settings, fence=leadership.check)
         members = Members(settings, fence=leadership.check)
         queues = Queues(Queue[Key](clock), Queue[Key](clock), Queue[Key](clock), Queue[Key](clock))
-        measures.observe_queues({name: queue.overdue for name, queue in vars(queues).items()})
+        observe(queues)
         try:
             yield World(
                 settings=settings,
@@ -231,6 +241,13 @@ class Service:
 def connect(settings: Settings) -> Connection:
     """The way to the hub: a kubeconfig file, else the Pod's service account."""
     return connection_from_file(settings.kubeconfig) if settings.kubeconfig else in_cluster()
+
+
+def observe(queues: Queues) -> None:
+    """Show depth and oldest key of every queue: a stuck key is seen there first."""
+    for name, queue in vars(queues).items():
+        measures.QUEUE_DEPTH.labels(queue=name).set_function(queue.__len__)
+        measures.OLDEST_KEY_AGE.labels(queue=name).set_function(queue.overdue)
 
 
 def open_session(connection: Connection) -> aiohttp.ClientSession:

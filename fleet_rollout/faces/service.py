@@ -42,8 +42,5 @@ async def _serve(settings: Settings) -> None:
 
 
 def probes(health: Health) -> telemetry.Probes:
-    """What the listener answers from."""
-    return telemetry.Probes(
-        healthy=lambda: None if health.leadership is None or health.leadership.is_sound() else "the Lease is stuck",
-        ready=lambda: None if health.leadership is not None else "starting",
-    )
+    """What the listener answers from: alive while no key is stuck, ready when it stands by or leads."""
+    return telemetry.Probes(healthy=health.complaint, ready=lambda: None if health.leadership is not None else "starting")

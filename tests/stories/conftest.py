@@ -31,7 +31,7 @@ DEADLINE = 60.0
 async def crds(hub: LabCluster) -> None:
     """Our CRDs on the hub, established."""
     await hub.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))
-    await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-k", str(CRDS))
+    await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
 
 
 @pytest.fixture
@@ -114,7 +114,9 @@ class Story:
         for plural in ("applications", "clustersyncs"):
             for obj in await self.hub.api.items(f"{APPS}/namespaces/{self.namespace}/{plural}"):
                 if obj["metadata"].get("finalizers"):
-                    await self.hub.api.merge(self.path(plural, obj["metadata"]["name"]), {"metadata": {"finalizers": []}})
+                    await self.hub.api.merge(
+                        self.path(plural, obj["metadata"]["name"]), {"metadata": {"finalizers": []}}
+                    )
 
     # The hub
 
@@ -177,7 +179,10 @@ class Story:
         url = repository if isinstance(repository, str) else repository.url
         whole = [p if p.keys() & {"kustomization", "helm"} else {"kustomization": kustomization(**p)} for p in policies]
         git = {"url": url, "interval": interval, "ref": {"branch": "main"}, **(source or {})}
-        spec: dict[str, Any] = {"source": {"gitRepository": git}, "syncPolicies": whole or [{"kustomization": kustomization()}]}
+        spec: dict[str, Any] = {
+            "source": {"gitRepository": git},
+            "syncPolicies": whole or [{"kustomization": kustomization()}],
+        }
         if fleet is not None:
             spec["destination"] = {"fleet": fleet}
         obj = {
@@ -289,4 +294,7 @@ def matching(obj: dict[str, Any], type_: str, status: str, reason: str | None) -
 
 def is_applied(sync: dict[str, Any], commit: str) -> bool:
     status = sync.get("status") or {}
-    return str(status.get("lastAppliedRevision", "")).endswith(commit) and matching(sync, "Ready", "True", None) is not None
+    return (
+        str(status.get("lastAppliedRevision", "")).endswith(commit)
+        and matching(sync, "Ready", "True", None) is not None
+    )
