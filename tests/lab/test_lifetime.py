@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import sys
@@ -102,16 +103,15 @@ async def test_programs_die_with_a_killed_supervisor_and_the_next_lab_removes_it
     folder = state.folder_of(name)
     async with command("-c", HOLDER, name) as holder:
         assert await holder.stdout.readline() == b"up\n"
-        os.kill(LabState.read(folder).pid, signal.SIGKILL)
-        # The holder has the name on its command line, too, but not the folder.
 
         async def programs_gone() -> bool:
             return not processes_of(folder)
 
-        await eventually(programs_gone)
-        assert folder.exists()
-        assert LabState.read(folder) is None
-        async with state.start_lock():
+        async with state.start_lock():  # no other lab starts meanwhile, and removes the folder before we look
+            os.kill(LabState.read(folder).pid, signal.SIGKILL)
+            await eventually(programs_gone)
+            assert folder.exists()
+            assert LabState.read(folder) is None
             assert name in state.remove_stale()
         assert not folder.exists()
 
@@ -126,6 +126,19 @@ async def test_the_same_name_is_the_same_lab_until_its_last_holder_goes(name, ev
         return not one.folder.exists()
 
     await eventually(gone)
+
+
+async def test_many_may_ask_at_once_whether_a_lab_lives(tmp_path):
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open() as asker:
+        fcntl.flock(asker, fcntl.LOCK_SH)
+        assert not state.is_alive(tmp_path)
+    claimed = state.claim(tmp_path)
+    assert state.is_alive(tmp_path)
+    with pytest.raises(LabError, match="is running"):
+        state.claim(tmp_path)
+    os.close(claimed)
+    assert not state.is_alive(tmp_path)
 
 
 async def test_attaching_to_no_lab_says_how_to_start_one(name):
