@@ -28,6 +28,7 @@ DEPTH_LIMIT = 200
 ALIAS_LIMIT = 100_000
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 
+_NULL = "tag:yaml.org,2002:null"
 _STRING = "tag:yaml.org,2002:str"
 _SCALARS = [
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -57,6 +58,8 @@ class _Dumper(_BaseDumper):
 
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+# `<<` as a value is text.
+_Loader.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: loader.construct_scalar(node))
 _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(_STRING, text, style='"'))
 
 
@@ -98,7 +101,7 @@ def roots(data: bytes, where: str) -> Iterator[yaml.Node]:
     """The root node of each document: enough to look at a few fields at a third of the cost of `load`."""
     check(data, where)
     try:
-        yield from (node for node in yaml.compose_all(data, Loader=_Loader) if node is not None)
+        yield from (node for node in yaml.compose_all(data, Loader=_Loader) if node is not None and node.tag != _NULL)
     except (yaml.YAMLError, ValueError) as error:
         raise invalid(where, error) from None
 

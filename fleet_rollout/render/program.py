@@ -83,17 +83,25 @@ async def build(program: Program, settings: Settings, root: Path, folder: str, r
             output_cap=settings.render_output,
             memory_cap=settings.render_memory,
         )
-    except ProgramTimeout:
-        fact = f"did not finish within {settings.render_timeout:g}s: split the policy, or raise --render-timeout"
-        raise Transient("BuildLimit", f"kustomize build failed: {fact}") from None
-    except OutputTooLarge:
-        fact = f"prints more than {settings.render_output} bytes: split the policy, or raise --render-output"
-        raise failed("", fact, "BuildLimit") from None
-    except FileNotFoundError:
-        raise Transient("BuildFailed", f"{program.path.name} is no longer where it was found") from None
+    except (ExceptionGroup, OutputTooLarge, ProgramTimeout, FileNotFoundError) as error:
+        raise _unfinished(error, settings, program) from None
     if done.returncode:
         raise _complaint(done, settings, tree)
     return done.stdout
+
+
+def _unfinished(error: Exception, settings: Settings, program: Program) -> Exception:
+    if isinstance(error, ExceptionGroup):
+        return _unfinished(error.exceptions[0], settings, program)
+    if isinstance(error, ProgramTimeout):
+        fact = f"did not finish within {settings.render_timeout:g}s: split the policy, or raise --render-timeout"
+        return Transient("BuildLimit", f"kustomize build failed: {fact}")
+    if isinstance(error, OutputTooLarge):
+        fact = f"prints more than {settings.render_output} bytes: split the policy, or raise --render-output"
+        return failed("", fact, "BuildLimit")
+    if isinstance(error, FileNotFoundError):
+        return Transient("BuildFailed", f"{program.path.name} is no longer where it was found: install kustomize 5")
+    return error
 
 
 def _environment(home: Path, remote: bool) -> dict[str, str]:
