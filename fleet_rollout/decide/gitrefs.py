@@ -126,7 +126,7 @@ def canonical_repository(url: str) -> str:
         short = SCP_FORM.fullmatch(text)
         return f"{short[1].lower()}/{_bare_path(short[2])}" if short else ""
     host, port, path = found["host"].lower().rstrip("."), found["port"], _bare_path(found["path"] or "")
-    if not host or not path or found["scheme"] not in SCHEMES:
+    if not (HOST.fullmatch(host) or IPV6.fullmatch(host)) or not path or found["scheme"] not in SCHEMES:
         return ""
     is_default = not port or port == str(DEFAULT_PORTS[found["scheme"]])
     return f"{host}/{path}" if is_default else f"{host}:{port}/{path}"

@@ -135,8 +135,8 @@ class Mirror:
             yield environment
 
     def _fetch_refs(self, refspecs: list[str], deadline: float, whole: float, depth: int | None = 1) -> Answer:
-        """References are named by hashes: what is here already is
-        offered to the next fetch, and no name of the server's choice reaches the disk while one commit is enough."""
+        """References are named by hashes: what is here already is offered to the next fetch, and no name of the
+        server's choice reaches the disk while one commit is enough."""
         unshallow = ["--unshallow"] if (self.path / "shallow").exists() else []
         arguments = [*FETCH, *([f"--depth={depth}"] if depth else unshallow)]
         arguments += ["--end-of-options", self._remote.url.text, *refspecs]
