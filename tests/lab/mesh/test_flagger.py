@@ -14,23 +14,6 @@ VIRTUAL_SERVICES = "/apis/networking.istio.io/v1/namespaces/{}/virtualservices/b
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments/{}"
 
 
-def deployment(name, image, *, port, command=()):
-    container = {"name": "main", "image": image, "ports": [{"name": "http", "containerPort": port}]}
-    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container | {"args": list(command)}]}}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {"selector": {"matchLabels": {"app": name}}, "template": template},
-    }
-
-
-def service(name, port):
-    ports = [{"name": "http", "port": port, "targetPort": "http"}]
-    spec = {"selector": {"app": name}, "ports": ports}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
-
-
 def canary(namespace):
     """As the translation writes it for Kurator's guide, with the shortest interval that Flagger takes."""
     metrics = [
@@ -60,15 +43,8 @@ def canary(namespace):
     }
 
 
-@pytest.fixture(scope="session")
-async def mesh(member):
-    """A member with gateway, Prometheus and Flagger."""
-    await flagger.install(member)
-    return member
-
-
 @pytest.fixture
-async def rollout(mesh, namespace, eventually):
+async def rollout(mesh, namespace, eventually, deployment, service):
     """The namespace of an initialised Canary of version 1.0.0."""
     name = await namespace("webapp", on=[mesh])
     tester = "ghcr.io/fluxcd/flagger-loadtester:0.29.0"
