@@ -62,6 +62,7 @@ class Health:
     store: Store | None = None
     queues: Queues | None = None
     leadership: Leadership | None = None
+    receiver_url: str = ""
 
     def complaint(self) -> str | None:
         """Why this process should be restarted; None while it works."""
@@ -99,6 +100,7 @@ class Service:
             stack.push_async_callback(self._sources.close)
             await self._sources.start()
             await stack.enter_async_context(receiving.serve())
+            self._health.receiver_url = receiving.url
             await leadership.run(lambda: self._lead(leadership))
 
     async def _lead(self, leadership: Leadership) -> None:

@@ -9,16 +9,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet_rollout_api.meta import Condition
-
 from fleet_rollout.decide import conditions as conds
+from fleet_rollout_api.meta import Condition
 
 STORAGE_REASONS = frozenset({"ArchiveOperationFailed", "ArtifactUnavailable", "IllegalPath", "StatOperationFailed"})
 IN_PROGRESS = "reconciliation in progress"
 
 
 def stored(
-    previous: Mapping[str, Any] | None, artifact: Mapping[str, Any], *, generation: int, handled: str | None, now: datetime
+    previous: Mapping[str, Any] | None,
+    artifact: Mapping[str, Any],
+    *,
+    generation: int,
+    handled: str | None,
+    now: datetime,
 ) -> dict[str, Any]:
     """The status after a fetch that succeeded or found nothing new."""
     message = f"stored artifact for revision '{artifact['revision']}'"

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from fleet_rollout_api.cluster_sync import ClusterSync, ClusterSyncSpec, ClusterSyncStatus
-from fleet_rollout_api.meta import Condition
-
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide.intervals import parse_time, timeout_of
+from fleet_rollout_api.cluster_sync import ClusterSync, ClusterSyncSpec, ClusterSyncStatus
+from fleet_rollout_api.meta import Condition
 
 # Fields of the policy that say when to work, not what the cluster should look like.
 TIMING = frozenset({"interval", "retryInterval", "suspend", "dependsOn"})
@@ -128,7 +127,9 @@ def unhealthy(conditions: Sequence[Condition], stamp: Stamp, message: str) -> li
     return _set(conditions, stamp, "Healthy", "False", "HealthCheckFailed", message)
 
 
-def failed(conditions: Sequence[Condition], stamp: Stamp, reason: str, message: str, *, stalled: bool) -> list[Condition]:
+def failed(
+    conditions: Sequence[Condition], stamp: Stamp, reason: str, message: str, *, stalled: bool
+) -> list[Condition]:
     """The attempt failed; `stalled` where only a change can help."""
     if stalled:
         kept = conds.remove(conditions, "Reconciling")
@@ -144,6 +145,4 @@ def failed(conditions: Sequence[Condition], stamp: Stamp, reason: str, message: 
 def _set(
     conditions: Sequence[Condition], stamp: Stamp, type_: str, status: conds.Status, reason: str, message: str
 ) -> list[Condition]:
-    return conds.set_condition(
-        conditions, type_, status, reason, message, generation=stamp.generation, now=stamp.now
-    )
+    return conds.set_condition(conditions, type_, status, reason, message, generation=stamp.generation, now=stamp.now)

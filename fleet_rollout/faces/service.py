@@ -43,4 +43,6 @@ async def _serve(settings: Settings) -> None:
 
 def probes(health: Health) -> telemetry.Probes:
     """What the listener answers from: alive while no key is stuck, ready when it stands by or leads."""
-    return telemetry.Probes(healthy=health.complaint, ready=lambda: None if health.leadership is not None else "starting")
+    return telemetry.Probes(
+        healthy=health.complaint, ready=lambda: None if health.leadership is not None else "starting"
+    )

@@ -1,0 +1,32 @@
+"""`fleet-rollout version`: this program and those it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+
+import click
+
+from fleet_rollout import processes
+from fleet_rollout.render.kustomize import Renderer
+from fleet_rollout.settings import Settings
+
+
+@click.command()
+def version() -> None:
+    """Print the versions of this program, of git and of kustomize (and where it stands in for it, kubectl)."""
+    asyncio.run(_print())
+
+
+async def _print() -> None:
+    click.echo(f"fleet-rollout {importlib.metadata.version('fleet-rollout')}")
+    click.echo(await _git())
+    click.echo(await Renderer(Settings()).version())
+
+
+async def _git() -> str:
+    try:
+        done = await processes.run(["git", "--version"], timeout=10)
+    except FileNotFoundError:
+        return "git: not found on the PATH; install it"
+    return done.stdout.decode().strip()
