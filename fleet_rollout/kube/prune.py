@@ -18,7 +18,8 @@ from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind, Resource
 from fleet_rollout.kube.live import AT_ONCE, Object, Reader, each
 from fleet_rollout_api.cluster_sync import InventoryEntry
 
-ATTEMPTS = 3
+# Controllers write often while a workload starts; each of their writes costs another look.
+ATTEMPTS = 6
 
 
 class Pruner:

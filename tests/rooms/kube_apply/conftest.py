@@ -178,3 +178,33 @@ def settled(live: Callable[..., Awaitable[Any]], eventually: Callable[..., Await
         await eventually(is_seen)
 
     return settled
+
+
+@pytest.fixture
+def account(member: Any, ns: str, eventually: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[str]]:
+    """`await account("x", ("", "configmaps", ["get"]))`: the user name of a service account with these rights."""
+
+    async def account(name: str, *rights: tuple[str, str, list[str]]) -> str:
+        user = f"system:serviceaccount:{ns}:{name}"
+        rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}"
+        rules = [{"apiGroups": [group], "resources": [plural], "verbs": verbs} for group, plural, verbs in rights]
+        await member.api.create(f"{rbac}/roles", {"metadata": {"name": name}, "rules": rules})
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": ns}],
+        }
+        await member.api.create(f"{rbac}/rolebindings", binding)
+        group, plural, verbs = rights[-1]
+        asked = {"group": group, "resource": plural, "verb": verbs[-1], "namespace": ns}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+        review |= {"metadata": {}, "spec": {"user": user, "resourceAttributes": asked}}
+
+        async def is_allowed() -> bool:
+            answer = await member.api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+            return bool(answer["status"]["allowed"])
+
+        await eventually(is_allowed)
+        return user
+
+    return account

@@ -204,19 +204,11 @@ async def test_a_missing_permission_is_named(refusal, make, cluster, owner, sett
 
 
 async def test_a_service_account_that_may_not_list_still_applies(
-    apply, make, cluster, owner, settings, member, requests
+    apply, make, cluster, owner, settings, account, requests
 ):
     ns = make.namespace
-    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}"
-    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "patch"]}]
-    await member.api.create(f"{rbac}/roles", {"metadata": {"name": "deployer"}, "rules": rules})
-    binding = {
-        "metadata": {"name": "deployer"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployer"},
-        "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": ns}],
-    }
-    await member.api.create(f"{rbac}/rolebindings", binding)
-    deployer = Applier(cluster, owner, settings, impersonate=f"system:serviceaccount:{ns}:deployer")
+    user = await account("deployer", ("", "configmaps", ["get", "create", "patch"]))
+    deployer = Applier(cluster, owner, settings, impersonate=user)
     objects = [make.config_map("a"), make.config_map("b")]
     assert await apply(*objects, by=deployer) == [f"ConfigMap/{ns}/a created", f"ConfigMap/{ns}/b created"]
     assert all(request.impersonate for request in requests.sent if "/configmaps" in request.path)

@@ -114,18 +114,9 @@ async def test_a_cluster_that_does_not_answer_says_so(make, member, settings):
     assert caught.value.reason == "ClusterUnreachable"
 
 
-async def test_who_may_not_see_pods_waits_for_the_time_out(apply, make, cluster, member):
-    ns = make.namespace
+async def test_who_may_not_see_pods_waits_for_the_time_out(apply, make, cluster, account):
     await apply(stateful_set(make))
-    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}"
-    rules = [{"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"]}]
-    await member.api.create(f"{rbac}/roles", {"metadata": {"name": "limited"}, "rules": rules})
-    binding = {
-        "metadata": {"name": "limited"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "limited"},
-        "subjects": [{"kind": "ServiceAccount", "name": "limited", "namespace": ns}],
-    }
-    await member.api.create(f"{rbac}/rolebindings", binding)
+    user = await account("limited", ("apps", "statefulsets", ["get"]))
     checks = Checks(entries=[object_id(stateful_set(make))])
-    verdict = await unhealthy(cluster, checks, impersonate=f"system:serviceaccount:{ns}:limited")
-    assert verdict.waiting == [f"StatefulSet/{ns}/db status: 'InProgress'"]
+    verdict = await unhealthy(cluster, checks, impersonate=user)
+    assert verdict.waiting == [f"StatefulSet/{make.namespace}/db status: 'InProgress'"]
