@@ -1,130 +1,193 @@
-"""Kubernetes Events: what happened, once, beside the object it happened to.
+"""Kubernetes Events about the objects on the hub: built here, sent by a function that the caller gives.
 
-Never raises into its caller and never blocks it. Equal events within a while are one event with a count; a flood is
-dropped and counted, because status says the same.
+An event is a courtesy: recording never waits, never raises, and never takes more than its share. What is said
+again within ten minutes is counted and told once; what one object says too often is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from fleet_rollout import measures
 from fleet_rollout.decide.intervals import rfc3339
-from fleet_rollout.decide.names import short_hash
+from fleet_rollout.measures import EVENTS_DROPPED
 
 log = logging.getLogger(__name__)
 
 COMPONENT = "fleet-rollout"
-MESSAGE_LIMIT = 1024
-WAITING = 1000
-REMEMBERED = 4096
-# An event that was posted is not posted again for this long; its repetitions are counted.
-SAME_SECONDS = 300.0
+MESSAGE_LIMIT = 1024  # what the API server accepts
+NAME_ROOM = 230  # of 253, so that a suffix fits
 
-Object = Mapping[str, Any]
-Post = Callable[[dict[str, Any]], Awaitable[None]]
+# The same words about the same object are told again after this long, with a count.
+REPEAT_AFTER = 600.0
+# One object may say this much at once, then one thing a minute (kubectl's client allows one in five minutes).
+BURST = 25
+REFILL = 60.0
+# Memory for who said what; the oldest are forgotten.
+MOST_REMEMBERED = 4096
+QUEUE_LENGTH = 1000
+# Least time between two events: a storm must not take the API server from the reconcilers.
+PACE = 0.02
+
+EventType = Literal["Normal", "Warning"]
+Post = Callable[[dict[str, Any]], Awaitable[Any]]
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Told:
+    """One event to send: `count` occurrences since `first`."""
+
+    obj: Mapping[str, Any]
+    type: EventType
+    reason: str
+    message: str
+    first: datetime
+    count: int
 
 
 @dataclass
-class _Series:
-    posted: float
-    count: int = 1
+class _Repeats:
+    told: float  # when it was last sent
+    since: datetime | None = None  # the first occurrence not yet sent
+    count: int = 0
+
+
+@dataclass
+class _Budget:
+    left: float
+    at: float
+
+
+class _Remembered(OrderedDict[Any, V], Generic[V]):
+    """A dict of bounded size."""
+
+    def keep(self, key: Any, value: V) -> V:
+        self[key] = value
+        if len(self) > MOST_REMEMBERED:
+            self.popitem(last=False)
+        return value
+
+
+class Throttle:
+    """Decides which occurrences are sent. `clock` is in seconds and never goes back."""
+
+    def __init__(self) -> None:
+        self._repeats: _Remembered[_Repeats] = _Remembered()
+        self._budgets: _Remembered[_Budget] = _Remembered()
+
+    def admit(
+        self, obj: Mapping[str, Any], type: EventType, reason: str, message: str, *, now: datetime, clock: float
+    ) -> Told | None:
+        """The event to send for this occurrence, or None where it is only counted, or too much."""
+        who = _identity(obj)
+        repeats = self._repeats.get((who, type, reason, message))
+        if repeats is not None and clock - repeats.told < REPEAT_AFTER:
+            repeats.count += 1
+            repeats.since = repeats.since or now
+            return None
+        if not self._spend(who, clock):
+            EVENTS_DROPPED.inc()
+            return None
+        self._repeats.keep((who, type, reason, message), _Repeats(clock))
+        first, count = (repeats.since or now, repeats.count) if repeats is not None else (now, 0)
+        return Told(obj, type, reason, message, first, count + 1)
+
+    def _spend(self, who: tuple[str, ...], clock: float) -> bool:
+        budget = self._budgets.get(who) or self._budgets.keep(who, _Budget(BURST, clock))
+        budget.left = min(BURST, budget.left + (clock - budget.at) / REFILL)
+        budget.at = clock
+        if budget.left < 1:
+            return False
+        budget.left -= 1
+        return True
+
+
+def _identity(obj: Mapping[str, Any]) -> tuple[str, ...]:
+    metadata = obj.get("metadata") or {}
+    return tuple(str(part) for part in (obj.get("kind"), metadata.get("namespace"), metadata.get("name")))
+
+
+def event(told: Told, *, now: datetime, suffix: str) -> dict[str, Any]:
+    """The Event object (core/v1, which kubectl describe shows) for `told`; `suffix` makes its name unique."""
+    metadata = told.obj.get("metadata") or {}
+    fields = ("namespace", "name", "uid", "resourceVersion")
+    namespace = metadata.get("namespace") or "default"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{str(metadata['name'])[:NAME_ROOM].rstrip('.-')}.{suffix}", "namespace": namespace},
+        "involvedObject": {
+            **{field: told.obj[field] for field in ("apiVersion", "kind") if told.obj.get(field)},
+            **{field: metadata[field] for field in fields if metadata.get(field)},
+        },
+        "type": told.type,
+        "reason": told.reason,
+        "message": told.message[:MESSAGE_LIMIT],
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "firstTimestamp": rfc3339(told.first),
+        "lastTimestamp": rfc3339(now),
+        "count": told.count,
+    }
 
 
 class Recorder:
-    """`post` sends one Event; `run` is a task of the process that owns the recorder."""
+    """`normal` and `warning` from anywhere on the loop; `run` sends until cancelled. `post` creates one object."""
 
     def __init__(
         self,
         post: Post,
         *,
-        clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._post = post
-        self._clock = clock
         self._now = now
-        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
-        self._series: OrderedDict[tuple[str, ...], _Series] = OrderedDict()
+        self._clock = clock
+        self._throttle = Throttle()
+        self._waiting: deque[Told] = deque()
+        self._filled = asyncio.Event()
 
-    def normal(self, obj: Object | None, reason: str, message: str) -> None:
-        """Something went as wanted."""
+    def normal(self, obj: Mapping[str, Any] | None, reason: str, message: str) -> None:
+        """Say that something went as it should."""
         self._record(obj, "Normal", reason, message)
 
-    def warning(self, obj: Object | None, reason: str, message: str) -> None:
-        """Something did not."""
+    def warning(self, obj: Mapping[str, Any] | None, reason: str, message: str) -> None:
+        """Say that something needs attention."""
         self._record(obj, "Warning", reason, message)
 
-    def _record(self, obj: Object | None, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        if obj is None:
+    def _record(self, obj: Mapping[str, Any] | None, type: EventType, reason: str, message: str) -> None:
+        if obj is None or not (obj.get("metadata") or {}).get("name"):
+            return  # gone meanwhile: nobody could look the event up
+        told = self._throttle.admit(obj, type, reason, message, now=self._now(), clock=self._clock())
+        if told is None:
             return
-        message = message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
-        count = self._counted((str(obj["metadata"].get("uid", "")), type_, reason, message))
-        if count is None:
+        if len(self._waiting) >= QUEUE_LENGTH:
+            EVENTS_DROPPED.inc()
             return
-        try:
-            self._waiting.put_nowait(event(obj, type_, reason, message, count, self._now()))
-        except asyncio.QueueFull:
-            measures.EVENTS_DROPPED.inc()
-
-    def _counted(self, same: tuple[str, ...]) -> int | None:
-        """How often this has happened, where that is to be told now."""
-        series = self._series.get(same)
-        if series is None:
-            self._series[same] = _Series(self._clock())
-            if len(self._series) > REMEMBERED:
-                self._series.popitem(last=False)
-            return 1
-        series.count += 1
-        if self._clock() - series.posted < SAME_SECONDS:
-            return None
-        series.posted = self._clock()
-        return series.count
+        self._waiting.append(told)
+        self._filled.set()
 
     async def run(self) -> None:
-        """Send what waits, until cancelled."""
+        """Send what was recorded, in order; never ends by itself."""
         while True:
-            waiting = await self._waiting.get()
-            try:
-                await self._post(waiting)
-            except Exception as error:  # an event that is lost must not end the service
-                measures.EVENTS_DROPPED.inc()
-                log.debug("an event was not written: %s", error)
+            await self._filled.wait()
+            while self._waiting:
+                await self._send(self._waiting.popleft())
+                await asyncio.sleep(PACE)
+            self._filled.clear()
 
-
-def event(
-    obj: Object, type_: Literal["Normal", "Warning"], reason: str, message: str, count: int, now: datetime
-) -> dict[str, Any]:
-    """A core/v1 Event about `obj`."""
-    metadata = obj["metadata"]
-    moment = rfc3339(now)
-    namespace = metadata.get("namespace") or "default"
-    suffix = short_hash(f"{metadata.get('uid')}{type_}{reason}{message}{now.timestamp()}")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{metadata['name'][:200]}.{suffix}", "namespace": namespace},
-        "involvedObject": {
-            "apiVersion": obj["apiVersion"],
-            "kind": obj["kind"],
-            "name": metadata["name"],
-            "namespace": metadata.get("namespace", ""),
-            "uid": metadata.get("uid", ""),
-            "resourceVersion": metadata.get("resourceVersion", ""),
-        },
-        "type": type_,
-        "reason": reason,
-        "message": message,
-        "count": count,
-        "firstTimestamp": moment,
-        "lastTimestamp": moment,
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
-    }
+    async def _send(self, told: Told) -> None:
+        try:
+            await self._post(event(told, now=self._now(), suffix=secrets.token_hex(8)))
+        except Exception as error:  # whatever it is (refused, unreachable, not leading), an event stops nothing
+            EVENTS_DROPPED.inc()
+            log.debug("event not written: %s", error, extra={"reason": told.reason})

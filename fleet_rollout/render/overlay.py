@@ -62,13 +62,14 @@ def _documents(scan: Scan) -> Iterator[tuple[str, bytes]]:
 
 def _portions(scan: Scan, tree: Path) -> Iterator[str]:
     documents = _documents(scan)
+    shared = TYPE | ({"images": scan.images} if scan.images else {})
     number = 0
     while portion := list(islice(documents, PORTION)):
         folder = f"part-{number}"
         names = dict.fromkeys(name for name, _ in portion)
         for name in names:
             _write(tree / folder / name, (text for owner, text in portion if owner == name))
-        _made(tree / folder / "kustomization.yaml").write_bytes(dump(TYPE | {"resources": list(names)}))
+        _made(tree / folder / "kustomization.yaml").write_bytes(dump(shared | {"resources": list(names)}))
         yield folder
         number += 1
 

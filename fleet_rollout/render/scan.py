@@ -33,6 +33,7 @@ PLAIN_FIELDS = frozenset(
         "buildMetadata",
     }
 )
+PLAIN_BUILD = {"apiVersion", "kind", "metadata", "resources"}
 # Fields whose values are names of files, or hold some; each has its own rule in `_fields`.
 FILE_FIELDS = ("crds", "configurations")
 FOLDER_FIELDS = ("components",)
@@ -83,8 +84,9 @@ class Scan:
     copied: set[str] = field(default_factory=set)
     remote: bool = False
     crosses_roots: bool = False  # a kustomization names a file above its own folder
-    plain: bool = True  # nothing but lists of manifests: no object of the build depends on another
+    plain: bool = True  # only manifests, and changes of images at the top: no object depends on another
     manifests: list[str] = field(default_factory=list)  # of a plain build, in order
+    images: list[Any] = field(default_factory=list)  # of a plain build
     _visits: dict[str, int] = field(default_factory=dict)
 
     def visit(self, folder: str, kustomization: Kustomization, file: str, depth: int = 0) -> int:
@@ -92,7 +94,9 @@ class Scan:
         if depth > DEEPEST_BASE:
             raise failed(file, f"bases refer to each other, or are more than {DEEPEST_BASE} deep", "BuildLimit")
         visits = 1
-        for base in _Reader(self, folder, file).read(kustomization):
+        if depth == 0:
+            self.images = kustomization.get("images") or []
+        for base in _Reader(self, folder, file, is_top=depth == 0).read(kustomization):
             if base not in self._visits:
                 name = find(self.tree, base)
                 if name is None:
@@ -111,6 +115,7 @@ class _Reader:
     scan: Scan
     folder: str
     file: str
+    is_top: bool
 
     def read(self, kustomization: Kustomization) -> Iterator[str]:
         clean = dict(kustomization)
@@ -119,7 +124,7 @@ class _Reader:
                 raise self.failed(name, f"is refused: {REFUSED[name]}", "BuildRefused")
             if name not in PLAIN_FIELDS and not value:
                 clean.pop(name)
-        self.scan.plain &= set(clean) <= {"apiVersion", "kind", "metadata", "resources"}
+        self.scan.plain &= set(clean) <= PLAIN_BUILD | ({"images"} if self.is_top else set())
         for name in [name for name in clean if name not in PLAIN_FIELDS]:
             yield from self._field(name, clean)
         self.scan.written[self.file] = dump(clean)

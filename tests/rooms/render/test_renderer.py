@@ -244,6 +244,16 @@ async def test_twins_in_different_portions_are_refused_as_well(artifact):
         await artifact.put("z.yaml", "c0").build()
 
 
+async def test_images_are_changed_in_every_portion(artifact, wrapped):
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: %s}\nspec: {containers: [{name: c, image: web}]}\n"
+    artifact.add("pods.yaml", "---\n".join(pod % f"p{i}" for i in range(PORTION + 1)))
+    artifact.add("kustomization.yaml", "resources: [pods.yaml]\nimages: [{name: web, newName: registry.example/web}]\n")
+    artifact.program = (wrapper := wrapped()).program
+    objects = await artifact.build(images=[{"name": "web", "newTag": "2"}])
+    assert wrapper.runs == 2
+    assert {each["spec"]["containers"][0]["image"] for each in objects} == {"registry.example/web:2"}
+
+
 async def test_an_error_in_one_portion_is_the_error_of_the_build(artifact):
     for i in range(PORTION * 2):
         artifact.put(f"a{i:04}.yaml", f"c{i}")
@@ -253,7 +263,15 @@ async def test_an_error_in_one_portion_is_the_error_of_the_build(artifact):
     assert failure.value.reason == "BuildFailed"
 
 
-@pytest.mark.parametrize("extra", ["namePrefix: p-", "configMapGenerator: [{name: g}]", "commonLabels: {a: b}"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "namePrefix: p-",
+        "configMapGenerator: [{name: g}]",
+        "commonLabels: {a: b}",
+        "images: []\nreplicas: [{name: a, count: 1}]",
+    ],
+)
 def test_a_build_in_which_objects_meet_is_never_split(artifact, policy, tmp_path, extra):
     for i in range(PORTION + 1):
         artifact.put(f"a{i:04}.yaml", f"c{i}")
