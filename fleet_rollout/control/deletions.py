@@ -14,7 +14,9 @@ from fleet_rollout.control.orphans import Orphans
 from fleet_rollout.control.rollouts import Rollouts
 from fleet_rollout.control.targets import PLURALS, Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
+from fleet_rollout.decide.intervals import parse_time, rfc3339
 from fleet_rollout.decide.names import FINALIZER
+from fleet_rollout.decide.sync import health_deadline
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import kube_errors
@@ -85,8 +87,16 @@ class Deletions:
             await draft.write()
             raise Transient("PruneFailed", pruner.failure)
         if sync.spec.kustomization.deletion_policy == "WaitForTermination" and await pruner.remaining(entries):
-            return TERMINATION_POLL
+            if self._has_time(sync):
+                return TERMINATION_POLL
+            message = f"failed to wait for resources termination within {health_deadline(sync):g}s"
+            self._world.recorder.warning(draft.obj, "PruneFailed", message)
         return None
+
+    def _has_time(self, sync: ClusterSync) -> bool:
+        """Whether termination may still be awaited: a finalizer that nobody removes must not keep ours for ever."""
+        since = parse_time(sync.metadata.deletion_timestamp or rfc3339(self._world.now()))
+        return (self._world.now() - since).total_seconds() < health_deadline(sync)
 
     def _is_lost(self, sync: ClusterSync, error: Transient) -> bool:
         """Whether to stop waiting: at once where the way to the member is gone, else after `member_give_up` seconds."""

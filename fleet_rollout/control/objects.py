@@ -16,12 +16,13 @@ from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide import sync as decide
 from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.decide.inventory import stale, union
+from fleet_rollout.decide.kstatus import may_be_absent
 from fleet_rollout.decide.rollout_phase import Workload
 from fleet_rollout.errors import Terminal, Transient
 from fleet_rollout.kube.apply import Applier, Change, ReplicaRule
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import kube_errors
-from fleet_rollout.kube.health import Checks, unhealthy
+from fleet_rollout.kube.health import Checks, compiled, unhealthy
 from fleet_rollout.kube.prune import Pruner
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
 
@@ -63,6 +64,7 @@ class Objects:
         """Bring the cluster to the wanted objects, prune what is no longer wanted, and note what is there."""
         sync = draft.sync
         assert sync.spec.artifact is not None
+        compiled(sync.spec.kustomization.health_check_exprs)
         objects = await self.render(sync)
         old = await draft.inventory()
         self._refuse_empty(sync, objects, old)
@@ -73,10 +75,11 @@ class Objects:
             entries = [InventoryEntry(id=change.id, v=change.version) for change in changes]
             pruned = await self._prune(draft, wanted, cluster, stale(old, entries))
         await draft.keep_inventory(union(pruned.survivors, entries))
-        self._settle(draft, wanted, [*changes, *pruned.changes])
+        self._announce(draft, [*changes, *pruned.changes])
         if pruned.failure is not None:
             await draft.write()
             raise Transient("PruneFailed", pruned.failure)
+        self._settle(draft, wanted, is_changed=any(map(_is_change, [*changes, *pruned.changes])))
 
     async def _apply(
         self,
@@ -126,25 +129,26 @@ class Objects:
         changes, survivors = await pruner.prune(gone, siblings=self._targets.claimed_elsewhere(sync))
         return _Pruned(changes, survivors, pruner.failure)
 
-    def _settle(self, draft: Draft, wanted: str, changes: list[Change]) -> None:
+    def _announce(self, draft: Draft, changes: list[Change]) -> None:
+        if changed := [change for change in changes if _is_change(change)]:
+            self._world.recorder.normal(draft.obj, "ReconciliationSucceeded", _listed(changed))
+
+    def _settle(self, draft: Draft, wanted: str, *, is_changed: bool) -> None:
         """The status after a pass that applied everything; health is looked at next where asked."""
         sync, now = draft.sync, rfc3339(self._world.now())
         assert sync.spec.artifact is not None
         revision = sync.spec.artifact.revision
-        changed = [c for c in changes if c.action not in ("unchanged", "skipped")]
         is_new = draft.status.applied_fingerprint != wanted
         draft.change(applied_fingerprint=wanted, last_applied_digest=sync.spec.artifact.digest)
         if is_new:
             draft.change(applied_at=now)
         if sync.spec.requested_at:
             draft.change(last_handled_reconcile_at=sync.spec.requested_at)
-        if changed:
-            self._world.recorder.normal(draft.obj, "ReconciliationSucceeded", _listed(changed))
         was_healthy = conds.is_true(draft.status.conditions, conds.HEALTHY)
         if not decide.needs_health(sync):
             draft.change(conditions=conds.remove(draft.status.conditions, conds.HEALTHY))
             self._succeed(draft)
-        elif changed or is_new or not was_healthy:
+        elif is_changed or is_new or not was_healthy:
             if draft.status.attempt is None or draft.status.attempt.fingerprint != wanted or not was_healthy:
                 draft.begin(wanted)
             seconds = decide.health_deadline(sync)
@@ -168,20 +172,34 @@ class Objects:
         cluster = self._targets.cluster(sync)
         checks = Checks(
             entries=await draft.inventory() if policy.wait else [],
+            may_be_absent=may_be_absent(await self.render(sync)) if policy.wait else frozenset(),
             references=[] if policy.wait else policy.health_checks,
             expressions=policy.health_check_exprs,
             selector=self._targets.owner(sync).selector,
         )
         with kube_errors("HealthCheckFailed", f"{sync.spec.cluster.kind}/{sync.spec.cluster.name}"):
             verdict = await unhealthy(cluster, checks, impersonate=self._targets.impersonate(sync))
-        seconds = decide.attempt_seconds(draft.status, self._world.now())
+        is_awaited = decide.awaits_health(draft.status)
         if not verdict.waiting and not verdict.failed:
-            draft.change(conditions=decide.healthy(draft.status.conditions, draft.stamp, seconds))
-            self._succeed(draft)
-        elif verdict.failed:
+            if is_awaited:
+                seconds = decide.attempt_seconds(draft.status, self._world.now())
+                draft.change(conditions=decide.healthy(draft.status.conditions, draft.stamp, seconds))
+                self._succeed(draft)
+            return
+        if not is_awaited:
+            self._await_health(draft)
+        seconds = decide.attempt_seconds(draft.status, self._world.now())
+        if verdict.failed:
             raise HealthCheckFailed(seconds, f"failed early due to stalled resources: [{', '.join(verdict.failed)}]")
-        elif seconds > decide.health_deadline(sync):
+        if seconds > decide.health_deadline(sync):
             raise HealthCheckFailed(seconds, f"timeout waiting for: [{', '.join(verdict.waiting)}]")
+
+    def _await_health(self, draft: Draft) -> None:
+        """What was healthy is not so any more, though nothing was applied: it gets its time to recover."""
+        assert draft.sync.spec.artifact is not None
+        draft.begin(decide.fingerprint(draft.sync.spec))
+        revision, seconds = draft.sync.spec.artifact.revision, decide.health_deadline(draft.sync)
+        draft.change(conditions=decide.awaiting_health(draft.status.conditions, draft.stamp, revision, seconds))
 
     @staticmethod
     def _refuse_empty(sync: ClusterSync, objects: Sequence[dict[str, Any]], old: list[InventoryEntry]) -> None:
@@ -200,6 +218,10 @@ def replica_rule(sync: ClusterSync) -> ReplicaRule | None:
         return None
     workload = sync.spec.rollout.workload
     return ReplicaRule(kind=workload.kind, namespace=workload.namespace or "", name=workload.name)
+
+
+def _is_change(change: Change) -> bool:
+    return change.action not in ("unchanged", "skipped")
 
 
 def _listed(changes: list[Change]) -> str:

@@ -22,6 +22,7 @@ from fleet_rollout.control.objects import HealthCheckFailed, Objects
 from fleet_rollout.control.rollouts import Rollouts
 from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
+from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide import sync as decide
 from fleet_rollout.decide.intervals import jittered, parse_duration
 from fleet_rollout.decide.sync import Timing, Work
@@ -36,6 +37,7 @@ class _Memory:
     interval: float
     retry_at: float = 0.0
     failed: str | None = None
+    attempted: str | None = None
 
 
 class SyncReconciler:
@@ -67,8 +69,10 @@ class SyncReconciler:
             return None
         try:
             return await self._bring(draft)
-        except Transient as error:
-            raise self._paced(draft, error) from error
+        except FleetRolloutError as error:
+            self._remember(draft).attempted = draft.status.last_attempted_revision
+            self._pace(draft, error)
+            raise
 
     def _draft(self, obj: dict[str, Any]) -> Draft:
         try:
@@ -90,11 +94,18 @@ class SyncReconciler:
             await self._rollouts.prepare(draft)
             await self._objects.apply(draft, wanted)
             memory.checked_at, memory.failed = self._world.clock(), None
-        if decide.awaits_health(draft.status):
+        if self._asks_for_health(draft, wanted, work):
             await self._objects.check_health(draft)
         rollout_again = await self._rollouts.bring(draft, applied=work is not Work.NONE)
         await draft.write()
         return self._next(draft, memory, rollout_again)
+
+    @staticmethod
+    def _asks_for_health(draft: Draft, wanted: str, work: Work) -> bool:
+        """Only of what is wanted now: the health of older content must not count as its success."""
+        if draft.status.applied_fingerprint != wanted:
+            return False
+        return decide.awaits_health(draft.status) or (work is not Work.NONE and decide.needs_health(draft.sync))
 
     def _work(self, draft: Draft, wanted: str, memory: _Memory) -> Work:
         timing = Timing(self._world.clock() - memory.checked_at, memory.interval)
@@ -119,7 +130,9 @@ class SyncReconciler:
 
     def _next(self, draft: Draft, memory: _Memory, rollout_again: float | None) -> float | None:
         delays = [rollout_again]
-        if decide.awaits_health(draft.status):
+        if decide.awaits_health(draft.status) and draft.status.applied_fingerprint == decide.fingerprint(
+            draft.sync.spec
+        ):
             delays.append(self._world.settings.health_poll)
         if memory.interval > 0:
             delays.append(max(0.0, memory.checked_at + memory.interval - self._world.clock()))
@@ -127,17 +140,19 @@ class SyncReconciler:
             delays.append(memory.retry_at - self._world.clock())
         return min((delay for delay in delays if delay is not None), default=None)
 
-    def _paced(self, draft: Draft, error: Transient) -> Transient:
+    @staticmethod
+    def _pace(draft: Draft, error: FleetRolloutError) -> None:
         """Retries follow the policy's retryInterval where it has one."""
         retry = draft.sync.spec.kustomization.retry_interval
-        if retry and error.retry_after is None:
+        if retry and isinstance(error, Transient) and error.retry_after is None:
             error.retry_after = parse_duration(retry)
-        return error
 
     async def _suspended(self, draft: Draft) -> None:
         """Nothing is applied; a request is recorded, so that it does not fire on resume."""
         if draft.sync.spec.requested_at:
             draft.change(last_handled_reconcile_at=draft.sync.spec.requested_at)
+        if conds.is_true(draft.status.conditions, conds.READY):
+            draft.change(observed_generation=draft.sync.metadata.generation)
         await draft.write()
 
     async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:
@@ -149,6 +164,7 @@ class SyncReconciler:
         if memory is not None and draft.sync.spec.artifact is not None:
             memory.failed = decide.fingerprint(draft.sync.spec)
             memory.retry_at = self._world.clock() + again_in
+            draft.change(last_attempted_revision=memory.attempted)
         stalled = isinstance(error, Terminal)
         before = draft.status.conditions
         if isinstance(error, HealthCheckFailed):

@@ -25,6 +25,7 @@ class Work(Enum):
     NEW = "the wanted state changed"
     REQUESTED = "reconciliation was requested"
     RETRY = "the last attempt failed"
+    EDITED = "the policy says otherwise when to work: resumed, or another interval"
     DRIFT = "the interval is over"
 
 
@@ -59,6 +60,8 @@ def work_for(sync: ClusterSync, wanted: str, timing: Timing) -> Work:
     ready = conds.get(status.conditions, "Ready")
     if ready is not None and ready.status == "False":
         return Work.RETRY
+    if ready is not None and (ready.observed_generation or 0) < sync.metadata.generation:
+        return Work.EDITED
     if timing.interval > 0 and timing.since_check is not None and timing.since_check >= timing.interval:
         return Work.DRIFT
     return Work.NONE
