@@ -12,6 +12,7 @@ import pytest
 from fleet_rollout.errors import Terminal, Transient
 from fleet_rollout.render import program as programs
 from fleet_rollout.render.kustomize import Renderer, fingerprint, prepare
+from fleet_rollout.render.objects import compacted
 from fleet_rollout.render.overlay import PORTION
 from fleet_rollout.render.tree import Tree
 from fleet_rollout.settings import Settings
@@ -217,6 +218,13 @@ async def test_values_keep_the_type_that_kustomize_gave_them(artifact):
         "j": "1_000",
     }
     assert built["spec"] == {"n": 1, "big": 1e21, "f": 1.5, "t": True, "z": None}
+
+
+@pytest.mark.parametrize("value", [2**70, b"\xff", {1: "x"}])
+def test_what_json_cannot_hold_is_refused(value):
+    with pytest.raises(Terminal) as failure:
+        compacted(({"spec": value},))
+    assert failure.value.reason == "InvalidYAML"
 
 
 @pytest.mark.parametrize("nested", [False, True])
