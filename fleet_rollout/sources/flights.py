@@ -16,6 +16,7 @@ class Flights:
     def __init__(self) -> None:
         self._waiting: dict[Hashable, asyncio.Task[Any]] = {}
         self._last: dict[Hashable, asyncio.Task[Any]] = {}
+        self._all: set[asyncio.Task[Any]] = set()
 
     async def share(self, key: Hashable, call: Callable[[], Awaitable[Any]]) -> Any:
         """The answer of `call`, or of an equal call that had not begun either. Cancelling one caller ends no call."""
@@ -23,6 +24,7 @@ class Flights:
         if task is None:
             task = asyncio.create_task(self._fly(key, call, self._last.get(key)))
             self._waiting[key] = self._last[key] = task
+            self._all.add(task)
             task.add_done_callback(lambda done: self._land(key, done))
         return await asyncio.shield(task)
 
@@ -30,8 +32,8 @@ class Flights:
         """Wait for what is under way; cancel what has not begun."""
         for task in self._waiting.values():
             task.cancel()
-        while self._last:
-            await asyncio.wait(list(self._last.values()))
+        while self._all:
+            await asyncio.wait(self._all)
 
     async def _fly(self, key: Hashable, call: Callable[[], Awaitable[Any]], before: asyncio.Task[Any] | None) -> Any:
         if before is not None:
@@ -40,6 +42,7 @@ class Flights:
         return await call()
 
     def _land(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        self._all.discard(task)
         if self._last.get(key) is task:
             del self._last[key]
         if self._waiting.get(key) is task:

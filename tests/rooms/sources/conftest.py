@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from fleet_rollout import processes
 from fleet_rollout.lab.gitserver import application
 from fleet_rollout.lab.repository import Repository
 from fleet_rollout.settings import Settings
@@ -47,6 +48,29 @@ class Server:
 
     async def repository(self, name="shop"):
         return await Repository.create(self.root, self.url, name)
+
+
+async def answer_at_once(root, request):
+    """Run the backend to its end before anything is sent: whoever hangs up in the middle leaves no process behind."""
+    body = await request.read()
+    variables = {
+        "GIT_PROJECT_ROOT": str(root),
+        "GIT_HTTP_EXPORT_ALL": "1",
+        "PATH_INFO": request.path,
+        "QUERY_STRING": request.query_string,
+        "REQUEST_METHOD": request.method,
+        "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+        "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+    }
+    done = await processes.run(["git", "http-backend"], timeout=60, env=variables, stdin=body)
+    head, _, content = done.stdout.partition(b"\r\n\r\n")
+    lines = (line.partition(": ") for line in head.decode().split("\r\n"))
+    return web.Response(body=content, headers={name: value for name, _, value in lines if name != "Status"})
+
+
+@pytest.fixture
+def answering_at_once():
+    return answer_at_once
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def broken(payload):
 
 
 @pytest.mark.parametrize("event", ["X-GitHub-Event", "X-Gitea-Event", "X-Gitlab-Event", "X-Generic"])
-async def test_t38_odd_bodies_are_refused_and_the_receiver_lives(world, post, event):
+async def test_t18_t38_odd_bodies_are_refused_and_the_receiver_lives(world, post, event):
     model = {"X-Gitlab-Event": {"ref": "refs/heads/main", "project": GITLAB["project"]}, "X-Generic": GENERIC}
     bodies = list(broken(model.get(event, GITHUB)))
     harmless = [b for b in bodies if isinstance(b.get("ref"), str) and b["ref"] == "x"]
