@@ -7,8 +7,9 @@ means Cluster, as Kurator's Fleet controller reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.selectors import matches
@@ -20,9 +21,31 @@ HOST = ClusterReference(kind="currentCluster", name="host")
 MEMBER_KINDS = ("AttachedCluster", "Cluster")
 EMPTY_KIND = "Cluster"
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 # None: the object is known not to be there. A key that is absent: it has not been read yet.
 Fleets = Mapping[str, Fleet | None]
 Clusters = Mapping[tuple[str, str], Mapping[str, str] | None]
+
+
+class Complete(Mapping[K, V | None]):
+    """Everything has been read: what is not among `found` is known not to be there."""
+
+    def __init__(self, found: Mapping[K, V]) -> None:
+        self._found = found
+
+    def __getitem__(self, key: K) -> V | None:
+        return self._found.get(key)
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 @dataclass(frozen=True)

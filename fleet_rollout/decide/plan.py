@@ -53,7 +53,10 @@ class Held:
 
 @dataclass(frozen=True)
 class SyncPlan:
-    """What to do on the hub, and the rows that the status shows, policy by policy in the fleet's order."""
+    """What to do on the hub, and the rows that the status shows, policy by policy in the fleet's order.
+
+    `complete`: everything that the plan depends on had been read.
+    """
 
     create: tuple[ClusterSync, ...] = ()
     update: tuple[Update, ...] = ()
@@ -61,6 +64,7 @@ class SyncPlan:
     held: tuple[Held, ...] = ()
     rows: tuple[Row, ...] = ()
     problems: tuple[Problem, ...] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ def plan_syncs(
         held,
         tuple(rows),
         (*_source_problems(application), *scope.problems, *problems),
+        complete=not scope.kept and not scope.kept_policies,
     )
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_rollout.decide.placement import HOST, resolve
+from fleet_rollout.decide.placement import HOST, Complete, resolve
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.cluster_sync import ClusterReference
 from fleet_rollout_api.fleet import Fleet
@@ -136,3 +136,14 @@ def test_a_reference_to_something_else_is_named(entry, text):
     [problem] = placement.problems
     assert problem.message == f"Fleet/ns/shop {text}"
     assert problem.terminal
+
+
+def test_what_a_complete_reading_does_not_hold_is_known_to_be_gone():
+    placement = place(
+        application({"fleet": "shop"}), Complete({"shop": FLEET}), Complete({("AttachedCluster", "m1"): {}})
+    )
+    assert placement.clusters == (M1,)
+    assert [problem.cluster for problem in placement.problems] == [M2, M3]
+    assert place(application({"fleet": "shop"}), Complete({})).problems[0].reason == "FleetNotFound"
+    assert list(Complete({"a": 1})) == ["a"]
+    assert len(Complete({"a": 1})) == 1

@@ -201,6 +201,7 @@ def test_what_has_not_been_read_yet_is_kept_as_it_is():
     assert plan(application(), syncs, fleets={}, artifact=C2) == plan(application(), syncs, fleets={})
     gap = plan(application(), syncs, known=labels(m1={}), artifact=C2)
     assert gap.delete == ()
+    assert not gap.complete
     assert [update.name for update in gap.update] == ["web-0-attachedcluster-m1"]
 
 
