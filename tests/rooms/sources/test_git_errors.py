@@ -40,10 +40,8 @@ def test_a_redirect_without_credentials_is_only_a_wrong_address():
 
 
 def test_t21_excerpts_hold_no_secret_no_path_of_ours_and_no_control_characters():
-    words = (
-        "remote: \x1b[31mtoken-value\u202e\nfatal: bad config in /dev/shm/fleet-rollout-abc/gitconfig\n"
+    words = "remote: \x1b[31mtoken-value\u202e\nfatal: bad config in /dev/shm/fleet-rollout-abc/gitconfig\n"
     words += "x" * 1000
-    )
     message = failure(GitFailed(1, words), "clone", URL, BEARER).message
     assert "token-value" not in message
     assert "gitconfig" not in message
