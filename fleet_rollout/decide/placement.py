@@ -89,14 +89,16 @@ def _select(fleet: Fleet, destination: Destination, clusters: Clusters) -> Place
     chosen: list[ClusterReference] = []
     unknown: list[ClusterReference] = []
     problems: list[Problem] = []
+    seen: set[tuple[str, str]] = set()
     for index, member in enumerate(fleet.spec.clusters):
         kind, name = member.kind or EMPTY_KIND, member.name
         if kind not in MEMBER_KINDS or not name:
             problems.append(_odd_member(fleet, index, kind, name))
             continue
-        reference = ClusterReference(kind=kind, name=name)
-        if reference in chosen or reference in unknown:
+        if (kind, name) in seen:
             continue
+        seen.add((kind, name))
+        reference = ClusterReference(kind=kind, name=name)
         if (kind, name) not in clusters:
             unknown.append(reference)
         elif (labels := clusters[kind, name]) is None:
