@@ -87,16 +87,17 @@ def _memory_limiter(cap: int | None) -> Callable[[], None] | None:
     return limit
 
 
-async def _communicate(
-    process: asyncio.subprocess.Process, stdin: bytes | None, output_cap: int
-) -> Completed:
+async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None, output_cap: int) -> Completed:
     assert process.stdout is not None
     assert process.stderr is not None
-    async with asyncio.TaskGroup() as group:
-        if stdin is not None:
-            group.create_task(_feed(process, stdin))
-        out = group.create_task(_read_capped(process.stdout, output_cap, fail=True))
-        err = group.create_task(_read_capped(process.stderr, ERROR_OUTPUT_CAP, fail=False))
+    try:
+        async with asyncio.TaskGroup() as group:
+            if stdin is not None:
+                group.create_task(_feed(process, stdin))
+            out = group.create_task(_read_capped(process.stdout, output_cap, fail=True))
+            err = group.create_task(_read_capped(process.stderr, ERROR_OUTPUT_CAP, fail=False))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
     code = await process.wait()
     return Completed(code, out.result(), err.result().decode("utf-8", "replace"))
 
@@ -122,15 +123,23 @@ async def _read_capped(stream: asyncio.StreamReader, cap: int, *, fail: bool) ->
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill what is left of the group, and reap the child, so that nothing outlives the call."""
+    """Kill what is left of the group, and reap the child, so that nothing outlives the call.
+
+    `wait` returns only once the pipes are closed, and a pipe that nobody reads is paused and never closes.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
+    await asyncio.shield(_drain(process))
 
 
-def communicate(
-    process: subprocess.Popen[bytes], *, timeout: float, stdin: bytes | None = None
-) -> tuple[bytes, bytes]:
+async def _drain(process: asyncio.subprocess.Process) -> None:
+    for stream in (process.stdout, process.stderr):
+        while stream is not None and await stream.read(65536):
+            pass
+    await process.wait()
+
+
+def communicate(process: subprocess.Popen[bytes], *, timeout: float, stdin: bytes | None = None) -> tuple[bytes, bytes]:
     """Like Popen.communicate for a child that leads its own session; kills its whole group at the time-out."""
     try:
         return process.communicate(stdin, timeout=timeout)

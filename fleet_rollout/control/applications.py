@@ -5,7 +5,7 @@ The only writer of an Application's status and of ClusterSync specs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, FLEETS, World
 from fleet_rollout.decide.aggregate import application_status
 from fleet_rollout.decide.names import FINALIZER, REQUESTED_AT
+from fleet_rollout.decide.placement import Complete
+from fleet_rollout.decide.placement import Complete
 from fleet_rollout.decide.plan import SyncPlan, own_and_taken, plan_syncs
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.errors import FleetRolloutError, Terminal
@@ -63,6 +65,8 @@ class ApplicationReconciler:
         _refuse_kurator(obj)
         obj = await self._writes.finalizer(APPLICATIONS, obj, present=True)
         plan = self._plan(seen)
+        if plan.delete:
+            plan = await self._confirmed(seen)
         await self._carry_out(plan, seen)
         self._errors.pop(key, None)
         return await self._show(key, seen, plan)
@@ -85,8 +89,8 @@ class ApplicationReconciler:
         requested = metadata.annotations.get(REQUESTED_AT)
         return plan_syncs(
             seen.app,
-            fleets=self._fleets(metadata.namespace),
-            clusters=self._clusters(metadata.namespace),
+            fleets=Complete(self._fleets(metadata.namespace)),
+            clusters=Complete(self._clusters(metadata.namespace)),
             existing=seen.syncs,
             artifact=wanted,
             taken=seen.taken,
@@ -94,16 +98,25 @@ class ApplicationReconciler:
             requested_at=requested if requested == source.get("lastHandledReconcileAt") else None,
         )
 
-    def _fleets(self, namespace: str) -> dict[str, Fleet]:
-        fleets = (Fleet.model_validate(f) for f in self._world.store.all(FLEETS.plural, namespace))
-        return {fleet.metadata.name: fleet for fleet in fleets}
+    async def _confirmed(self, seen: _Seen) -> SyncPlan:
+        """The plan from what the hub has now: deleting prunes, and the watches of two kinds keep no common order."""
+        for resource in (FLEETS, ATTACHED_CLUSTERS, CLUSTERS):
+            if self._world.store.is_synced(resource.plural):
+                objects, _ = await self._world.hub.list(resource, seen.app.metadata.namespace)
+                for obj in objects:
+                    self._world.store.put(resource.plural, obj)
+        return self._plan(seen)
 
-    def _clusters(self, namespace: str) -> dict[tuple[str, str], dict[str, str]]:
-        clusters: dict[tuple[str, str], dict[str, str]] = {}
+    def _fleets(self, namespace: str) -> Complete[str, Fleet]:
+        fleets = (Fleet.model_validate(f) for f in self._world.store.all(FLEETS.plural, namespace))
+        return Complete({fleet.metadata.name: fleet for fleet in fleets})
+
+    def _clusters(self, namespace: str) -> Complete[tuple[str, str], Mapping[str, str]]:
+        clusters: dict[tuple[str, str], Mapping[str, str]] = {}
         for resource in (ATTACHED_CLUSTERS, CLUSTERS):
             for obj in self._world.store.all(resource.plural, namespace):
                 clusters[resource.kind, obj["metadata"]["name"]] = obj["metadata"].get("labels") or {}
-        return clusters
+        return Complete(clusters)
 
     async def _carry_out(self, plan: SyncPlan, seen: _Seen) -> None:
         objects = {sync["metadata"]["name"]: sync for sync in self._objects(seen)}

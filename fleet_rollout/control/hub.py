@@ -7,6 +7,7 @@ with a loop of its own, because at its exit it cancels every task of the loop th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -24,6 +25,11 @@ KINDS = (
     ("cluster.kurator.dev", "v1alpha1", "clusters"),
 )
 RESTART_DELAY = 2.0
+# kopf has asked its TLS connections to close; the end of the loop would leave their sockets open.
+CLOSING = 0.5
+JOIN_SECONDS = 10.0
+# aiohttp closes TLS connections a little after its `close` has returned.
+CLOSE_SECONDS = 0.1
 
 Notify = Callable[[str, str | None, dict[str, Any]], None]
 
@@ -65,7 +71,8 @@ class HubEvents:
                 except Exception:
                     log.exception("the hub's watches ended; starting them again")
                 stop.wait(RESTART_DELAY)
-            loop.call_soon_threadsafe(ended.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
 
         thread = threading.Thread(target=body, name="kopf", daemon=True)
         thread.start()
@@ -73,27 +80,35 @@ class HubEvents:
             await ended.wait()
         finally:
             stop.set()
+            # kopf needs a moment to end; the process must not exit, nor a test end, under its feet.
+            await asyncio.shield(asyncio.to_thread(thread.join, JOIN_SECONDS))
 
     async def _operate(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
         def tell(plural: str, event: dict[str, Any]) -> None:
             # kopf gives read-only views and wrappers; `object` in the raw event is the plain dict.
             loop.call_soon_threadsafe(self._notify, plural, event["type"], event["object"])
 
-        await kopf.operator(
-            registry=self._registry(tell),
-            settings=self._settings(),
-            standalone=True,
-            clusterwide=self._namespace is None,
-            namespaces=[self._namespace] if self._namespace else [],
-            stop_flag=stop,
-        )
+        # kopf leaves sessions that it was given to whoever made them.
+        async with contextlib.AsyncExitStack() as sessions:
+            sessions.push_async_callback(asyncio.sleep, CLOSE_SECONDS)
+            await kopf.operator(
+                registry=self._registry(tell, sessions),
+                settings=self._settings(),
+                standalone=True,
+                clusterwide=self._namespace is None,
+                namespaces=[self._namespace] if self._namespace else [],
+                stop_flag=stop,
+            )
 
-    def _registry(self, tell: Callable[[str, dict[str, Any]], None]) -> kopf.OperatorRegistry:
+    def _registry(
+        self, tell: Callable[[str, dict[str, Any]], None], sessions: contextlib.AsyncExitStack
+    ) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.AiohttpSession:
-            return kopf.AiohttpSession(server=self._server, aiohttp_session=self._open_session())
+            session = await sessions.enter_async_context(self._open_session())
+            return kopf.AiohttpSession(server=self._server, aiohttp_session=session)
 
         for group, version, plural in KINDS:
             if plural in self._served:

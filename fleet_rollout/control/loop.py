@@ -17,6 +17,7 @@ from fleet_rollout.control.queue import BACKGROUND, Queue
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient, Waiting
 from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.log_fields import log_fields
 from fleet_rollout.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class Loop:
             started = time.monotonic()
             result = "error"
             try:
-                result = await self._one(key)
+                with log_fields(kind=self._reconciler.kind, object=str(key)):
+                    result = await self._one(key)
             finally:
                 self._queue.done(key)
                 measures.reconciled(self._reconciler.kind, result, time.monotonic() - started)
@@ -79,7 +81,7 @@ class Loop:
         except (ApiError, Unreachable) as error:
             return await self._failed(key, Transient("HubRequestFailed", f"the hub: {error}"))
         except Exception as error:  # a bug of ours must not end the process: set this key aside, say so
-            log.exception("reconcile failed unexpectedly", extra={"kind": self._reconciler.kind, "key": str(key)})
+            log.exception("reconcile failed unexpectedly")
             message = f"internal error ({type(error).__name__}); the controller's log has the details"
             return await self._failed(key, Transient("InternalError", message))
         self._failures.pop(key, None)
@@ -88,18 +90,17 @@ class Loop:
         return "success"
 
     async def _failed(self, key: Key, error: FleetRolloutError) -> str:
-        extra = {"kind": self._reconciler.kind, "key": str(key)}
         if not isinstance(error, Waiting):
-            log.warning(error.message, extra=extra | {"reason": error.reason})
+            log.warning(error.message, extra={"reason": error.reason})
         again_in, result = self._again(key, error)
         try:
             await self._reconciler.report(key, error, again_in)
         except FleetRolloutError as second:
-            log.warning(second.message, extra=extra | {"reason": second.reason})
+            log.warning(second.message, extra={"reason": second.reason})
         except (ApiError, Unreachable) as second:
-            log.warning("status could not be written: %s", second, extra=extra)
+            log.warning("status could not be written: %s", second)
         except Exception:
-            log.exception("status could not be written", extra=extra)
+            log.exception("status could not be written")
         self._queue.add(key, delay=again_in, priority=BACKGROUND)
         return result
 

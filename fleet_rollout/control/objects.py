@@ -77,7 +77,6 @@ class Objects:
         await draft.keep_inventory(union(pruned.survivors, entries))
         self._announce(draft, [*changes, *pruned.changes])
         if pruned.failure is not None:
-            await draft.write()
             raise Transient("PruneFailed", pruned.failure)
         self._settle(draft, wanted, is_changed=any(map(_is_change, [*changes, *pruned.changes])))
 

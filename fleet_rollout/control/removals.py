@@ -25,9 +25,8 @@ from fleet_rollout_api.cluster_sync import ClusterSync, RolloutRecord
 POLL = 1.0
 MOST_STEPS = 40
 ROUTES = (
-    ("networking.istio.io/v1beta1", "VirtualService", ""),
-    ("networking.k8s.io/v1", "Ingress", "-canary"),
-    ("kuma.io/v1alpha1", "TrafficRoute", ""),
+    ("networking.istio.io/v1beta1", "VirtualService"),
+    ("kuma.io/v1alpha1", "TrafficRoute"),
 )
 
 
@@ -90,7 +89,8 @@ class Removals:
             _get(cluster, version, kind, workload + PRIMARY_SUFFIX, namespace),
             _get(cluster, "v1", "Service", service, namespace),
             _get(cluster, "networking.k8s.io/v1", "Ingress", INGRESS, namespace),
-            *(_get(cluster, api, route, service + suffix, namespace) for api, route, suffix in ROUTES),
+            _get(cluster, "networking.k8s.io/v1", "Ingress", f"{INGRESS}-canary", namespace),
+            *(_get(cluster, api, route, service, namespace) for api, route in ROUTES),
         )
         canary, deployed, primary, live_service, ingress, *routes = found
         return Removal(

@@ -92,7 +92,10 @@ class Rollouts:
         named = [
             fleet
             for fleet in fleets
-            if any((m.kind, m.name) == (sync.spec.cluster.kind, sync.spec.cluster.name) for m in fleet.spec.clusters)
+            if any(
+                (m.kind or "Cluster", m.name) == (sync.spec.cluster.kind, sync.spec.cluster.name)
+                for m in fleet.spec.clusters
+            )
         ]
         return min(named, key=lambda fleet: fleet.metadata.creation_timestamp or "", default=None)
 

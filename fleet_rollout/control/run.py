@@ -97,6 +97,7 @@ class Service:
         receiving = Receiving(lease_hub, settings)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(lease_hub.close)
+            stack.callback(self._renderer.close)
             stack.push_async_callback(self._sources.close)
             await self._sources.start()
             await stack.enter_async_context(receiving.serve())
@@ -198,8 +199,8 @@ class Service:
         return frozenset(served)
 
     async def _list(self, world: World, resource: Resource) -> None:
-        objects, _ = await world.hub.list(resource, self._settings.namespace)
-        world.store.replace_all(resource.plural, objects)
+        objects, version = await world.hub.list(resource, self._settings.namespace)
+        world.store.replace_all(resource.plural, objects, version)
 
     async def _relist(self, world: World, served: frozenset[str]) -> None:
         """A missed event costs at most this long: kopf does not report what vanished while its watch was down."""

@@ -51,11 +51,11 @@ class Store:
             del self._kinds[kind][key]
             self._tell(kind, key, before, None)
 
-    def replace_all(self, kind: str, objects: list[dict[str, Any]], namespace: str | None = None) -> None:
-        """Take in a full listing: what it lacks and was there before it is gone."""
+    def replace_all(self, kind: str, objects: list[dict[str, Any]], version: str) -> None:
+        """Take in a full listing made at resourceVersion `version`: what it lacks and was there before it is gone."""
         listed = {key_of(obj): obj for obj in objects}
         for key, before in list(self._kinds.get(kind, {}).items()):
-            if key not in listed and (namespace is None or key.namespace == namespace):
+            if key not in listed and _version(before) <= int(version or 0):
                 self.remove(kind, before)
         for obj in objects:
             self.put(kind, obj)

@@ -37,7 +37,7 @@ class _Memory:
     interval: float
     retry_at: float = 0.0
     failed: str | None = None
-    attempted: str | None = None
+    left: Draft | None = None  # of a pass that failed: what it had done is written together with the failure
 
 
 class SyncReconciler:
@@ -70,7 +70,7 @@ class SyncReconciler:
         try:
             return await self._bring(draft)
         except FleetRolloutError as error:
-            self._remember(draft).attempted = draft.status.last_attempted_revision
+            self._remember(draft).left = draft
             self._pace(draft, error)
             raise
 
@@ -157,14 +157,16 @@ class SyncReconciler:
 
     async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:
         obj = self._world.store.get(CLUSTER_SYNCS.plural, key)
+        memory = self._memory.get(key)
+        left = memory.left if memory else None
+        if memory is not None:
+            memory.left = None
         if obj is None or error.reason in ("Conflict", "Superseded"):
             return
-        draft = self._draft(obj)
-        memory = self._memory.get(key)
+        draft = left or self._draft(obj)
         if memory is not None and draft.sync.spec.artifact is not None:
             memory.failed = decide.fingerprint(draft.sync.spec)
             memory.retry_at = self._world.clock() + again_in
-            draft.change(last_attempted_revision=memory.attempted)
         stalled = isinstance(error, Terminal)
         before = draft.status.conditions
         if isinstance(error, HealthCheckFailed):

@@ -26,9 +26,13 @@ async def test_a_commit_reaches_every_cluster_and_the_next_one_too(story: Any) -
     await story.applied(second)
     for member in ("m1", "m2", "m3"):
         assert (await story.config_map(member, "a"))["data"] == {"version": "2"}
-    ready = await story.condition("Ready", "True")
-    assert second in (await story.read())["status"]["sourceStatus"]["gitRepoStatus"]["artifact"]["revision"]
-    assert ready["reason"] == "ReconciliationSucceeded"
+
+    async def shows_the_second() -> bool:
+        artifact = (await story.read())["status"]["sourceStatus"]["gitRepoStatus"]["artifact"]
+        return second in artifact["revision"]
+
+    await story.until(shows_the_second)
+    await story.condition("Ready", "True")
 
 
 async def test_deleting_the_application_prunes_every_cluster(story: Any) -> None:
