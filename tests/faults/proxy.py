@@ -1,0 +1,200 @@
+"""A proxy in front of one API server that loses, delays and answers requests as its rules say.
+
+TLS on both sides, so that the program under test is the real one; bearer tokens pass through (client
+certificates cannot). It runs in a thread with a loop of its own: what a test does never slows it, and
+a test that blocks is no deadlock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+import yaml
+from aiohttp import web
+
+from fleet_rollout.lab.certificates import Authority
+from tests.faults.rules import Asked, CutAfter, CutBefore, Delay, Events, Faults, Hold, Reply, key_of
+
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"}
+)
+START_TIMEOUT = 30
+LARGEST_BODY = 64 * 1024**2
+POLL = 0.01
+
+
+class Cut(Exception):
+    """The client's connection is to be reset."""
+
+
+class FaultProxy:
+    """`with FaultProxy("hub", hub.server, hub.ca, faults) as proxy:` then use `proxy.url` or `proxy.kubeconfig(…)`."""
+
+    def __init__(self, name: str, upstream: str, upstream_ca: bytes, faults: Faults | None = None) -> None:
+        self.name = name
+        self.faults = faults or Faults()
+        self._upstream = upstream
+        self._upstream_tls = ssl.create_default_context(cadata=upstream_ca.decode())
+        authority = Authority.create(f"faults-{name}")
+        self.ca = authority.pair.certificate
+        self._tls = _server_tls(authority)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name=f"faults-{name}", daemon=True)
+        self._started = threading.Event()
+        self._port = 0
+        self._connections: set[asyncio.BaseTransport] = set()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self._port}"
+
+    def kubeconfig(self, original: bytes) -> bytes:
+        """`original` (with a token, no client certificate), leading here instead."""
+        document = yaml.safe_load(original)
+        for entry in document["clusters"]:
+            entry["cluster"]["server"] = self.url
+            entry["cluster"]["certificate-authority-data"] = _base64(self.ca)
+        for entry in document["users"]:
+            assert "token" in entry["user"], "a client certificate cannot pass through a proxy"
+        return json.dumps(document).encode()
+
+    def cut_all(self) -> None:
+        """Reset every connection there is now, watches too."""
+        self._loop.call_soon_threadsafe(lambda: [_reset(transport) for transport in list(self._connections)])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(START_TIMEOUT), "the fault proxy did not start"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(START_TIMEOUT)
+        assert not self._thread.is_alive(), "the fault proxy did not end"
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        connector = aiohttp.TCPConnector(ssl=self._upstream_tls, limit=0)
+        timeout = aiohttp.ClientTimeout(total=None, connect=10)
+        app = web.Application(client_max_size=LARGEST_BODY)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=2**20
+        ) as self._session:
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+            self._port = runner.addresses[0][1]
+            self._started.set()
+            await self._stop.wait()
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        transport = request.transport
+        assert transport is not None
+        self._connections.add(transport)
+        try:
+            return await self._carried_out(request)
+        except (Cut, aiohttp.ClientError, ConnectionError):
+            # An API server that is down looks to the client like one that resets the connection.
+            _reset(transport)
+            raise ConnectionResetError from None
+        finally:
+            self._connections.discard(transport)
+
+    async def _carried_out(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        key = key_of(self.name, request.method, request.path, request.query, request.content_type, body)
+        asked = Asked(key, _json(body), dict(request.query), dict(request.headers))
+        action = self.faults.arrived(asked)
+        match action:
+            case Reply():
+                return web.json_response(dict(action.body), status=action.status, headers=dict(action.headers))
+            case CutBefore():
+                action.then()
+                raise Cut
+            case Delay():
+                await asyncio.sleep(action.seconds)
+            case Hold():
+                action.arrived.set()
+                while not action.is_released:
+                    await asyncio.sleep(POLL)
+        async with self._session.request(
+            request.method,
+            self._upstream + request.raw_path,
+            data=body or None,
+            headers={name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP},
+            allow_redirects=False,
+        ) as answer:
+            asked.status = answer.status
+            if key.verb == "watch" and answer.status == 200:
+                return await self._stream(request, answer, action if isinstance(action, Events) else None)
+            content = await answer.read()
+        if isinstance(action, CutAfter):
+            action.then()
+            raise Cut
+        return web.Response(status=answer.status, headers=_passed(answer), body=content)
+
+    @staticmethod
+    async def _stream(
+        request: web.Request, answer: aiohttp.ClientResponse, events: Events | None
+    ) -> web.StreamResponse:
+        passed = web.StreamResponse(status=answer.status, headers=_passed(answer))
+        await passed.prepare(request)
+        async for line in _lines(answer):
+            changed = [line] if events is None else [json.dumps(e).encode() for e in events.change(json.loads(line))]
+            for event in changed:
+                await passed.write(event + b"\n")
+        await passed.write_eof()
+        return passed
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+
+
+def _passed(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
+
+
+def _reset(transport: asyncio.BaseTransport) -> None:
+    """Close without a farewell: with linger 0 the kernel sends RST and drops what was not read yet."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()  # type: ignore[attr-defined]
+
+
+def _server_tls(authority: Authority) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = authority.serving(["127.0.0.1", "localhost"]).write(Path(folder), "serving")
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+def _json(body: bytes) -> object:
+    with contextlib.suppress(ValueError):
+        return json.loads(body)
+    return None
+
+
+def _base64(content: bytes) -> str:
+    return b64encode(content).decode()
