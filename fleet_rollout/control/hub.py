@@ -25,8 +25,6 @@ KINDS = (
     ("cluster.kurator.dev", "v1alpha1", "clusters"),
 )
 RESTART_DELAY = 2.0
-# kopf has asked its TLS connections to close; the end of the loop would leave their sockets open.
-CLOSING = 0.5
 JOIN_SECONDS = 10.0
 # aiohttp closes TLS connections a little after its `close` has returned.
 CLOSE_SECONDS = 0.1
