@@ -19,7 +19,6 @@ from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER
 from fleet_rollout.decide.aggregate import application_status
 from fleet_rollout.decide.names import FINALIZER, REQUESTED_AT
 from fleet_rollout.decide.placement import Complete
-from fleet_rollout.decide.placement import Complete
 from fleet_rollout.decide.plan import SyncPlan, own_and_taken, plan_syncs
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.errors import FleetRolloutError, Terminal
@@ -89,8 +88,8 @@ class ApplicationReconciler:
         requested = metadata.annotations.get(REQUESTED_AT)
         return plan_syncs(
             seen.app,
-            fleets=Complete(self._fleets(metadata.namespace)),
-            clusters=Complete(self._clusters(metadata.namespace)),
+            fleets=self._fleets(metadata.namespace),
+            clusters=self._clusters(metadata.namespace),
             existing=seen.syncs,
             artifact=wanted,
             taken=seen.taken,

@@ -44,9 +44,16 @@ def test_what_a_full_listing_lacks_is_gone_and_listeners_hear_of_it() -> None:
     store.put("things", obj(5))
     store.listen(lambda kind, key, before, after: heard.append((key, after is None)))
     assert not store.is_synced("things")
-    store.replace_all("things", [])
+    store.replace_all("things", [], "5")
     assert store.is_synced("things")
     assert heard == [(KEY, True)]
+
+
+def test_a_full_listing_says_nothing_about_what_came_after_it() -> None:
+    store = Store()
+    store.put("things", obj(6))
+    store.replace_all("things", [], "5")
+    assert store.get("things", KEY) == obj(6)
 
 
 def test_the_same_version_again_wakes_nobody() -> None:
