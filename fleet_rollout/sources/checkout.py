@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_rollout.decide.ignore import IGNORE_FILE, IgnoreRules, TooManyPatterns, rules
-from fleet_rollout.errors import Terminal, Transient
+from fleet_rollout.errors import Transient
 from fleet_rollout.sources.git import GitFailed, GitStopped, GitTimeout, LimitPassed
 from fleet_rollout.sources.mirror import Mirror
 from fleet_rollout.sources.tree import Entry, TreeWriter, UnsafePath, check_path
@@ -52,12 +52,12 @@ class Listed:
 
 
 def commit_facts(mirror: Mirror, commit: str) -> CommitFacts:
-    """Raises Transient("SourceInvalid") where the hash names no commit."""
+    """Raises Transient("SourceInvalid") where the hash names no commit, "GitOperationFailed" for a damaged mirror."""
     output = bytearray()
     try:
         mirror.read(["log", "-1", "--format=%ct%x00%<(200,trunc)%s", commit], output.extend, output=64 * 1024)
     except GitFailed:
-        output.clear()
+        raise _damaged(mirror) from None
     if not output:  # of a tag on a tree or a blob, git has nothing to say
         raise Transient("SourceInvalid", "the reference does not lead to a commit; tag a commit")
     when, _, subject = output.decode("utf-8", "replace").partition("\0")
@@ -68,7 +68,7 @@ def checkout(mirror: Mirror, commit: str, ignore: str | None, caps: Caps, target
     """Fill the empty folder `target`; what is in it comes back in lexical order.
 
     Raises Transient: "TooLarge", "SourceInvalid", or "GitOperationFailed" where the mirror turns out damaged (it is
-    then dropped, and fetched anew by the next attempt). Terminal("InvalidIgnore") for rules that are none.
+    then dropped, and fetched anew by the next attempt). "InvalidIgnore" for absurd rules.
     """
     try:
         listed = _list(mirror, commit, caps)
@@ -130,7 +130,8 @@ def _rules(mirror: Mirror, listed: list[Listed], ignore: str | None) -> IgnoreRu
     try:
         return rules(files, ignore)
     except TooManyPatterns as error:
-        raise Terminal("InvalidIgnore", f"spec.source.gitRepository.ignore or {IGNORE_FILE}: {error}") from None
+        # Transient: the next commit may mend it.
+        raise Transient("InvalidIgnore", f"spec.source.gitRepository.ignore or {IGNORE_FILE}: {error}") from None
 
 
 def _text(mirror: Mirror, item: Listed) -> str:
@@ -222,6 +223,11 @@ class BlobReader:
         del self._buffer[:1]
         self._waiting -= 1
         self.close()
+
+
+def _damaged(mirror: Mirror) -> Transient:
+    mirror.drop()
+    return Transient("GitOperationFailed", "the local copy of the repository is damaged; it is fetched anew")
 
 
 def _too_large(caps: Caps) -> Transient:

@@ -28,6 +28,11 @@ class Flights:
             task.add_done_callback(lambda done: self._land(key, done))
         return await asyncio.shield(task)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way or about to begin."""
+        return bool(self._all)
+
     async def close(self) -> None:
         """Wait for what is under way; cancel what has not begun."""
         for task in self._waiting.values():

@@ -18,10 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+# GitPython looks for the program when it is imported; where there is none, `check_version` says so instead.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
 import git
 
+from fleet_rollout.errors import Terminal
 from fleet_rollout.sources.git_environment import GitEnvironment, options
 
+# The first that can be pinned to addresses (http.curloptResolve); an older one would dial what it resolves itself.
+OLDEST_GIT = (2, 37)
 TICK = 0.1
 GRACE = 5.0
 CHUNK = 65536
@@ -136,6 +142,17 @@ class Git:
             raise LimitPassed(f"more than {limits.output} bytes of output")
         if limits.disk is not None and limits.directory is not None and disk_usage(limits.directory) > limits.disk:
             raise LimitPassed(f"more than {limits.disk} bytes on disk")
+
+
+def check_version() -> None:
+    """Raises Terminal where there is no git, or one that cannot be kept to checked addresses."""
+    try:
+        found = git.Git().version_info
+    except git.GitCommandNotFound:
+        raise Terminal("GitMissing", "no git program on PATH; install git 2.37 or newer") from None
+    if found < OLDEST_GIT:
+        version = ".".join(map(str, found))
+        raise Terminal("GitTooOld", f"git {version} cannot be kept to checked addresses; install 2.37 or newer")
 
 
 def disk_usage(directory: Path) -> int:

@@ -63,6 +63,11 @@ class Repository:
         self._flights = Flights()
         self._present: set[str] = set()
 
+    @property
+    def is_unused(self) -> bool:
+        """Nothing is under way, and nothing was kept: forgetting it costs nothing."""
+        return not self._fetching.locked() and not self._flights.is_busy and not self.mirror.path.exists()
+
     async def close(self) -> None:
         await self._flights.close()
 

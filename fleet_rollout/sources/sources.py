@@ -27,7 +27,7 @@ from fleet_rollout.sources.artifact import Artifact, unavailable
 from fleet_rollout.sources.artifact_server import serve_artifacts
 from fleet_rollout.sources.checkout import Caps, checkout, commit_facts
 from fleet_rollout.sources.credentials import Credentials, credentials_for
-from fleet_rollout.sources.git import Git
+from fleet_rollout.sources.git import Git, check_version
 from fleet_rollout.sources.mirror import Mirror, Remote
 from fleet_rollout.sources.repository import Budget, Repository, Target
 from fleet_rollout.sources.store import ArtifactStore
@@ -68,7 +68,8 @@ class Sources:
         self._key = _process_key(self._mirrors)
 
     async def start(self) -> None:
-        """Serve artifacts over HTTP."""
+        """Serve artifacts over HTTP. Raises Terminal where git is missing or too old."""
+        await asyncio.to_thread(check_version)
         self._server, self.store.base_url = await serve_artifacts(self.store, self._settings)
 
     async def close(self) -> None:
@@ -147,6 +148,9 @@ class Sources:
         pinned = frozenset(keep)
         await self._on_disk(lambda: self.store.collect(pinned))
         await self._on_disk(self._collect_mirrors)
+        # Each holds credentials in memory; rotated ones must not pile up.
+        for key in [key for key, repository in self._repositories.items() if repository.is_unused]:
+            del self._repositories[key]
 
     async def forget(self, namespace: str, name: str) -> None:
         """The Application is gone, or has another kind of source now."""

@@ -142,6 +142,14 @@ async def test_g7_ignore_rules(server, sources, spec_of):
     assert only.artifact.digest != second.artifact.digest
 
 
+async def test_absurd_ignore_rules_say_so(server, sources, spec_of):
+    repository = await server.repository()
+    await repository.commit({"d/.sourceignore": "x\n" * 3000})
+    with pytest.raises(Transient, match="more than 2000 ignore patterns") as error:
+        await look(sources, spec_of(repository, branch="main"))
+    assert error.value.reason == "InvalidIgnore"
+
+
 async def test_g8_the_same_content_gives_the_same_bytes_wherever_it_is_built(server, make_sources, spec_of, tmp_path):
     repository = await server.repository()
     files = {

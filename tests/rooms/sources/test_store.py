@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import io
 import os
@@ -87,8 +86,28 @@ async def test_a_damaged_mirror_is_fetched_anew(stored, sources, spec_of):
     pack.chmod(0o600)
     pack.write_bytes(b"PACK" + b"\0" * 40)
     spec = spec_of(repository, branch="main", ignore="x")
-    results = [await asyncio.gather(look(sources, spec), return_exceptions=True) for _ in range(3)]
-    assert results[-1][0].artifact.revision.startswith("main@sha1:")
+    with pytest.raises(Transient, match="damaged; it is fetched anew"):
+        await look(sources, spec)
+    assert (await look(sources, spec)).artifact.revision.startswith("main@sha1:")
+
+
+async def test_what_a_killed_git_left_does_not_stop_the_next(stored, sources, spec_of):
+    repository, _ = stored
+    (head,) = sources._mirrors.glob("*/HEAD")
+    for leftover in ("shallow.lock", "packed-refs.lock", "objects/pack/tmp_pack_x"):
+        (head.parent / leftover).write_text("")
+    c2 = await repository.commit({"a.yaml": "a: 2\n"})
+    assert (await look(sources, spec_of(repository, branch="main"))).commit == c2
+    assert not (head.parent / "objects/pack/tmp_pack_x").exists()
+
+
+async def test_a_mirror_of_many_packs_is_begun_anew(stored, sources, spec_of, monkeypatch):
+    monkeypatch.setattr("fleet_rollout.sources.mirror.MOST_PACKS", 2)
+    repository, _ = stored
+    for number in range(3):
+        await repository.commit({"a.yaml": f"a: {number + 2}\n"})
+        await look(sources, spec_of(repository, branch="main"))
+    assert len(list(sources._mirrors.glob("*/objects/pack/*.pack"))) == 2
 
 
 class Restoring:
@@ -361,7 +380,8 @@ async def test_t14_a_link_in_the_place_of_an_artifact_is_not_followed(served, tm
     assert (await get(f"{sources.store.base_url}/{artifact.path}"))[0] == 404
 
 
-async def test_unused_mirrors_are_collected(stored, sources):
+async def test_unused_mirrors_are_collected_and_come_back(stored, sources, spec_of):
+    repository, first = stored
     (head,) = sources._mirrors.glob("*/HEAD")
     await sources.collect(())
     assert head.exists()
@@ -369,6 +389,8 @@ async def test_unused_mirrors_are_collected(stored, sources):
     await sources.collect(())
     assert not head.parent.exists()
     assert (sources._mirrors / "key").exists()
+    assert sources._repositories == {}
+    assert not (await look(sources, spec_of(repository, branch="main"), first.artifact)).changed
 
 
 async def test_a_forgotten_source_is_not_served(served):

@@ -1,0 +1,75 @@
+"""Running git: which one, and how every run ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fleet_rollout.errors import Terminal
+from fleet_rollout.sources.git import Git, GitFailed, GitTimeout, LimitPassed, Limits, check_version
+from fleet_rollout.sources.git_environment import local_environment
+
+
+def fake_git(tmp_path, monkeypatch, script):
+    """A program named git, first on the PATH."""
+    path = tmp_path / "git"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+@pytest.fixture
+def run(tmp_path):
+    def start(*arguments, **limits):
+        with local_environment() as environment:
+            return Git().output(arguments, environment, tmp_path, Limits(**{"seconds": 20.0} | limits))
+
+    return start
+
+
+def test_the_git_of_this_machine_will_do():
+    check_version()
+
+
+def test_a_git_that_cannot_be_pinned_is_refused(tmp_path, monkeypatch):
+    fake_git(tmp_path, monkeypatch, "echo git version 2.36.9")
+    with pytest.raises(Terminal, match=r"git 2\.36\.9 cannot be kept") as error:
+        check_version()
+    assert error.value.reason == "GitTooOld"
+
+
+def test_a_machine_without_git_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Terminal, match="no git program on PATH"):
+        check_version()
+
+
+def test_output_and_exit_code(run):
+    assert run("version").startswith(b"git version")
+    with pytest.raises(GitFailed) as error:
+        run("no-such-command")
+    assert "no-such-command" in error.value.errors
+
+
+def test_errors_that_never_end_do_not_block(tmp_path, monkeypatch, run):
+    fake_git(tmp_path, monkeypatch, "head -c 3000000 /dev/zero | tr '\\\\0' x >&2; echo done >&2; exit 3")
+    with pytest.raises(GitFailed) as error:
+        run("version")
+    assert error.value.returncode == 3
+    assert error.value.errors.endswith("done\n")
+    assert len(error.value.errors) < 20_000
+
+
+def test_more_output_than_allowed_ends_it(tmp_path, monkeypatch, run):
+    fake_git(tmp_path, monkeypatch, "cat /dev/zero")
+    with pytest.raises(LimitPassed):
+        run("version", output=1000)
+
+
+def test_a_grandchild_that_keeps_the_pipe_does_not_outlive_the_time(tmp_path, monkeypatch, run):
+    fake_git(tmp_path, monkeypatch, "sleep 300 & sleep 300")
+    started = time.monotonic()
+    with pytest.raises(GitTimeout):
+        run("version", seconds=0.3)
+    assert time.monotonic() - started < 20
