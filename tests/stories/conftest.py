@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet_rollout.control.run import run
+from fleet_rollout.control.run import Health, run
 from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout.lab.repository import Repository
 from fleet_rollout.settings import Settings
@@ -67,6 +67,7 @@ class Story:
         self.members = members
         self.git_repo = git_repo
         self.folder = folder
+        self.health = Health()
         self._service: asyncio.Task[None] | None = None
 
     # The service
@@ -92,7 +93,7 @@ class Story:
     async def start(self, **changes: Any) -> None:
         """Start the service; returns when it leads and has read the hub."""
         ready = asyncio.Event()
-        self._service = asyncio.create_task(run(self.settings(**changes), ready=ready))
+        self._service = asyncio.create_task(run(self.settings(**changes), ready=ready, health=self.health))
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({self._service, waiting}, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -129,6 +130,12 @@ class Story:
         """kubectl apply, server-side, in the story's namespace unless the object names another."""
         content = text if isinstance(text, str) else yaml.safe_dump(text)
         await (cluster or self.hub).kubectl("apply", "--server-side", "-n", self.namespace, "-f", "-", stdin=content)
+
+    async def join(self, cluster: LabCluster, name: str | None = None) -> None:
+        """Make a further cluster of the lab known as a member, with the story's namespace in it."""
+        self.members[name or cluster.name] = cluster
+        if await cluster.api.find(f"/api/v1/namespaces/{self.namespace}") is None:
+            await cluster.api.create("/api/v1/namespaces", {"metadata": {"name": self.namespace}})
 
     async def attach(self, *names: str, labels: dict[str, dict[str, str]] | None = None) -> None:
         """AttachedClusters with kubeconfig Secrets for members of the lab."""
@@ -257,6 +264,26 @@ class Story:
             found = await self.hub.api.items(self.path("clustersyncs"))
             chosen = [s for s in found if not syncs or s["metadata"]["name"] in syncs]
             return len(chosen) >= max(1, len(syncs)) and all(is_applied(s, commit) for s in chosen)
+
+        await self.until(are, timeout)
+
+    async def row(self, name: str, application: str = "web", **wanted: str) -> dict[str, Any]:
+        """Wait for a row of the Application's status in which every wanted field holds the wanted text."""
+
+        async def holds() -> dict[str, Any] | None:
+            for row in (await self.read(application)).get("status", {}).get("syncStatus", []):
+                if row["name"] == name and all(text in row.get(field, "") for field, text in wanted.items()):
+                    return row
+            return None
+
+        found: dict[str, Any] = await self.until(holds)
+        return found
+
+    async def gone(self, plural: str, *names: str, timeout: float = DEADLINE) -> None:
+        """Wait until none of these objects is on the hub."""
+
+        async def are() -> bool:
+            return all([await self.hub.api.find(self.path(plural, name)) is None for name in names])
 
         await self.until(are, timeout)
 
