@@ -21,6 +21,7 @@ import orjson
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from multidict import CIMultiDictProxy
+from prometheus_client import Counter
 from yarl import URL
 
 from fleet_rollout import measures
@@ -46,6 +47,8 @@ NEVER_SENT = (
     aiohttp.ServerFingerprintMismatch,
     aiohttp.InvalidURL,
 )
+
+NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 
 Fence = Callable[[], None]
 
@@ -111,6 +114,7 @@ class Transport:
         self._in_flight = asyncio.Semaphore(limits.in_flight)
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._target = HUB if connection.name == HUB else "member"
 
     async def send(self, request: Request) -> tuple[int, Any]:
@@ -131,11 +135,14 @@ class Transport:
         """The lines of an endless answer. Does not count as in flight; ends after `silence` seconds without a byte."""
         timeout = aiohttp.ClientTimeout(sock_connect=self._limits.connect, sock_read=self._limits.silence)
         with self._attempt():
-            async with self._translated(self._limits.request), asyncio.timeout(self._limits.request):
-                answer = await self._open(request, timeout)
-                if answer.status >= 300:
-                    async with answer:
-                        self._refused(request, answer, await self._read(answer, OBJECT_LIMIT))
+            try:
+                async with asyncio.timeout(self._limits.request):
+                    answer = await self._open(request, timeout)
+                    if answer.status >= 300:
+                        async with answer:
+                            self._refused(request, answer, await self._read(answer, OBJECT_LIMIT))
+            except NETWORK_ERRORS as error:
+                raise self._lost(error, self._limits.request) from error
         async with answer:
             yield self._lines(answer)
 
@@ -157,14 +164,23 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=self._limits.request, sock_connect=self._limits.connect)
         code = "none"
         try:
-            async with self._translated(self._limits.request), await self._open(request, timeout) as answer:
+            async with await self._open(request, timeout) as answer:
                 code = f"{answer.status // 100}xx"
                 body = await self._read(answer, request.limit)
                 if answer.status >= 300:
                     self._refused(request, answer, body)
                 return answer.status, self._parsed(request, answer, body)
+        except NETWORK_ERRORS as error:
+            raise self._lost(error, self._limits.request) from error
         finally:
-            measures.REQUESTS.labels(target=self._target, verb=request.method, code=code).inc()
+            self._count(request.method, code)
+
+    def _count(self, verb: str, code: str) -> None:
+        counter = self._counters.get((verb, code))
+        if counter is None:  # looking it up by its labels each time costs as much as parsing a small answer
+            counter = measures.REQUESTS.labels(target=self._target, verb=verb, code=code)
+            self._counters[verb, code] = counter
+        counter.inc()
 
     async def _open(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         if self._is_closed:
@@ -206,14 +222,20 @@ class Transport:
 
     async def _lines(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         rest = b""
-        async with self._translated(self._limits.silence):
-            async for chunk in answer.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > OBJECT_LIMIT:
-                    raise self._unreachable(f"an event is larger than {OBJECT_LIMIT >> 20} MiB", maybe_sent=False)
-                for line in lines:
-                    if line:
-                        yield line
+        chunks = answer.content.iter_any()
+        while True:
+            try:
+                chunk = await anext(chunks, b"")
+            except NETWORK_ERRORS as error:
+                raise self._lost(error, self._limits.silence) from error
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > OBJECT_LIMIT:
+                raise self._unreachable(f"an event is larger than {OBJECT_LIMIT >> 20} MiB", maybe_sent=False)
+            for line in lines:
+                if line:
+                    yield line
 
     def _parsed(self, request: Request, answer: aiohttp.ClientResponse, body: bytes) -> Any:
         changed = request.method not in READS
@@ -241,14 +263,10 @@ class Transport:
         message = status.get("message") or f"status {answer.status}"
         raise ApiError(answer.status, status.get("reason", ""), message, status.get("details"), retry_after)
 
-    @asynccontextmanager
-    async def _translated(self, seconds: float) -> AsyncIterator[None]:
-        """Network failures as Unreachable; `seconds` is the limit that a time-out stands for."""
-        try:
-            yield
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            sent = not isinstance(error, NEVER_SENT)
-            raise self._unreachable(describe(error, self._limits.connect, seconds), maybe_sent=sent) from error
+    def _lost(self, error: BaseException, seconds: float) -> Unreachable:
+        """A network failure as Unreachable; `seconds` is the limit that a time-out stands for."""
+        sent = not isinstance(error, NEVER_SENT)
+        return self._unreachable(describe(error, self._limits.connect, seconds), maybe_sent=sent)
 
     def _unreachable(self, fact: str, *, maybe_sent: bool) -> Unreachable:
         return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent)
