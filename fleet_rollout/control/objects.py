@@ -15,10 +15,10 @@ from fleet_rollout.control.world import World
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide import sync as decide
 from fleet_rollout.decide.intervals import rfc3339
-from fleet_rollout.decide.inventory import stale, union
+from fleet_rollout.decide.inventory import object_id, stale, union
 from fleet_rollout.decide.kstatus import may_be_absent
 from fleet_rollout.decide.rollout_phase import Workload
-from fleet_rollout.errors import Terminal, Transient
+from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
 from fleet_rollout.kube.apply import Applier, Change, ReplicaRule
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import kube_errors
@@ -44,6 +44,7 @@ class _Pruned:
     changes: list[Change] = field(default_factory=list)
     survivors: list[InventoryEntry] = field(default_factory=list)
     failure: str | None = None
+    handed_over: list[InventoryEntry] = field(default_factory=list)
 
 
 class Objects:
@@ -60,8 +61,11 @@ class Objects:
         tree = await self._artifacts.tree(Key(sync.metadata.namespace, sync.spec.application), sync.spec.artifact)
         return await self._world.renderer.build(tree, sync.spec.artifact.digest, sync.spec.kustomization)
 
-    async def apply(self, draft: Draft, wanted: str) -> None:
-        """Bring the cluster to the wanted objects, prune what is no longer wanted, and note what is there."""
+    async def apply(self, draft: Draft, wanted: str) -> bool:
+        """Bring the cluster to the wanted objects, prune what is no longer wanted, and note what is there.
+
+        True where objects stay in the inventory until another policy, which wants them now, has them in its own.
+        """
         sync = draft.sync
         assert sync.spec.artifact is not None
         compiled(sync.spec.kustomization.health_check_exprs)
@@ -74,11 +78,12 @@ class Objects:
             changes = await self._apply(draft, wanted, cluster, objects, old)
             entries = [InventoryEntry(id=change.id, v=change.version) for change in changes]
             pruned = await self._prune(draft, wanted, cluster, stale(old, entries))
-        await draft.keep_inventory(union(pruned.survivors, entries))
+        await draft.keep_inventory(union([*pruned.survivors, *pruned.handed_over], entries))
         self._announce(draft, [*changes, *pruned.changes])
         if pruned.failure is not None:
             raise Transient("PruneFailed", pruned.failure)
         self._settle(draft, wanted, is_changed=any(map(_is_change, [*changes, *pruned.changes])))
+        return bool(pruned.handed_over)
 
     async def _apply(
         self,
@@ -122,11 +127,34 @@ class Objects:
         sync = draft.sync
         if not gone or not sync.spec.kustomization.prune:
             return _Pruned()
+        taken = self._targets.claimed_elsewhere(sync)
+        moving = await self._wanted_elsewhere(sync) - taken
+        handed_over = [entry for entry in gone if entry.id in moving]
+        gone = [entry for entry in gone if entry.id not in moving]
+        if not gone:
+            return _Pruned(handed_over=handed_over)
         if draft.status.attempt is None or draft.status.attempt.fingerprint != wanted:
             await self._intend(draft, wanted, await draft.inventory())
         pruner = self.pruner(sync, cluster)
-        changes, survivors = await pruner.prune(gone, siblings=self._targets.claimed_elsewhere(sync))
-        return _Pruned(changes, survivors, pruner.failure)
+        changes, survivors = await pruner.prune(gone, siblings=taken)
+        return _Pruned(changes, survivors, pruner.failure, handed_over)
+
+    async def _wanted_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
+        """Ids that other policies of the Application make of the same content on the same cluster.
+
+        An object that moves between policies must not be deleted by the one that is faster.
+        """
+        found: set[str] = set()
+        for other in self._targets.siblings(sync):
+            if other.metadata.deletion_timestamp or other.spec.kustomization.suspend:
+                continue
+            spec = other.spec.model_copy(update={"artifact": sync.spec.artifact})
+            try:
+                objects = await self.render(other.model_copy(update={"spec": spec}))
+            except FleetRolloutError:  # its own pass says so; what it cannot build it cannot take over
+                continue
+            found |= {object_id(obj).id for obj in objects}
+        return frozenset(found)
 
     def _announce(self, draft: Draft, changes: list[Change]) -> None:
         if changed := [change for change in changes if _is_change(change)]:

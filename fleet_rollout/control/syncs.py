@@ -37,6 +37,7 @@ class _Memory:
     interval: float
     retry_at: float = 0.0
     failed: str | None = None
+    hands_over: bool = False  # an object moves to another policy, and stays in this inventory until that one has it
     left: Draft | None = None  # of a pass that failed: what it had done is written together with the failure
 
 
@@ -92,7 +93,7 @@ class SyncReconciler:
         if work is not Work.NONE:
             self._targets.require_dependencies(draft.sync)
             await self._rollouts.prepare(draft)
-            await self._objects.apply(draft, wanted)
+            memory.hands_over = await self._objects.apply(draft, wanted)
             memory.checked_at, memory.failed = self._world.clock(), None
         if self._asks_for_health(draft, wanted, work):
             await self._objects.check_health(draft)
@@ -108,11 +109,13 @@ class SyncReconciler:
         return decide.awaits_health(draft.status) or (work is not Work.NONE and decide.needs_health(draft.sync))
 
     def _work(self, draft: Draft, wanted: str, memory: _Memory) -> Work:
-        timing = Timing(self._world.clock() - memory.checked_at, memory.interval)
-        work = decide.work_for(draft.sync, wanted, timing)
+        age = self._world.clock() - memory.checked_at
+        work = decide.work_for(draft.sync, wanted, Timing(age, memory.interval))
         is_early = self._world.clock() < memory.retry_at
         if work in (Work.NEW, Work.RETRY) and is_early and memory.failed == wanted:
             return Work.NONE
+        if work is Work.NONE and memory.hands_over and age >= self._world.settings.dependency_retry:
+            return Work.DRIFT
         return work
 
     def _remember(self, draft: Draft) -> _Memory:
@@ -136,6 +139,8 @@ class SyncReconciler:
             delays.append(self._world.settings.health_poll)
         if memory.interval > 0:
             delays.append(max(0.0, memory.checked_at + memory.interval - self._world.clock()))
+        if memory.hands_over:
+            delays.append(self._world.settings.dependency_retry)
         if memory.retry_at > self._world.clock() and memory.failed is not None:
             delays.append(memory.retry_at - self._world.clock())
         return min((delay for delay in delays if delay is not None), default=None)
