@@ -1,0 +1,130 @@
+"""What the source says, and that a source in trouble leaves the clusters on what they have."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+import yaml
+
+SYNC = "web-0-attachedcluster-m1"
+
+
+def config_map(name: str, **data: str) -> str:
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+
+
+def source_of(application: dict[str, Any]) -> dict[str, Any]:
+    return application.get("status", {}).get("sourceStatus", {}).get("gitRepoStatus", {})
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions", [])}
+
+
+async def source_ready(story: Any, status: str, reason: str) -> dict[str, Any]:
+    """The source's status once its Ready says so."""
+
+    async def found() -> dict[str, Any] | None:
+        source = source_of(await story.read())
+        return source if conditions(source).get("Ready") == (status, reason) else None
+
+    return await story.until(found)
+
+
+async def test_a_repository_that_goes_away_leaves_the_clusters_as_they_are(story: Any) -> None:
+    """G9"""
+    repository = await story.git_repo({"a.yaml": config_map("a", version="1")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace})
+    first = await repository.commit_of()
+    await story.applied(first, SYNC)
+
+    away = repository.path.with_suffix(".away")
+    repository.path.rename(away)
+    await story.request("1")
+    source = await source_ready(story, "False", "GitOperationFailed")
+    assert conditions(source)["FetchFailed"] == ("True", "GitOperationFailed")
+    assert conditions(source)["ArtifactInStorage"] == ("True", "Succeeded")
+    assert source["artifact"]["revision"] == f"main@sha1:{first}"
+    assert (await story.config_map("m1", "a"))["data"] == {"version": "1"}
+    assert (await story.sync(SYNC))["status"]["lastAppliedRevision"].endswith(first)
+
+    away.rename(repository.path)
+    second = await repository.commit({"a.yaml": config_map("a", version="2")})
+    await source_ready(story, "True", "Succeeded")
+    await story.applied(second, SYNC)
+    assert "FetchFailed" not in conditions(source_of(await story.read()))
+
+
+async def test_a_cluster_that_joins_while_the_source_is_away_gets_the_last_artifact(story: Any) -> None:
+    """G9: what was fetched before is enough for a new member."""
+    repository = await story.git_repo({"a.yaml": config_map("a", version="1")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace})
+    first = await repository.commit_of()
+    await story.applied(first, SYNC)
+    shutil.move(repository.path, repository.path.with_suffix(".away"))
+    await story.request("1")
+    await source_ready(story, "False", "GitOperationFailed")
+
+    await story.attach("m2")
+    await story.set_fleet(["m1", "m2"])
+    await story.applied(first, SYNC, "web-0-attachedcluster-m2")
+    assert (await story.config_map("m2", "a"))["data"] == {"version": "1"}
+
+
+async def test_the_newest_version_of_a_range_is_applied_and_a_newer_tag_follows(story: Any) -> None:
+    """G4: a pre-release counts only where the range names one."""
+    repository = await story.git_repo({"a.yaml": config_map("a", version="1.0.0")})
+    await repository.tag("1.0.0")
+    await repository.commit({"a.yaml": config_map("a", version="1.3.0")})
+    await repository.tag("v1.3.0", message="annotated")
+    await repository.commit({"a.yaml": config_map("a", version="2.0.0-rc.1")})
+    await repository.tag("2.0.0-rc.1")
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace}, source={"ref": {"semver": ">=1.0.0"}})
+    tagged = await repository.commit_of("v1.3.0")
+    await story.applied(tagged, SYNC)
+    assert (await story.sync(SYNC))["status"]["lastAppliedRevision"] == f"v1.3.0@sha1:{tagged}"
+
+    released = await repository.commit({"a.yaml": config_map("a", version="2.0.0")})
+    await repository.tag("2.0.0")
+    await story.request("1")
+    await story.applied(released, SYNC)
+    assert (await story.config_map("m1", "a"))["data"] == {"version": "2.0.0"}
+
+
+REFS = [
+    ({"tag": "1.0.0", "semver": ">=1.0.0"}, "1.0.0@sha1:{one}"),
+    ({"tag": "1.0.0", "commit": "{zero}"}, "sha1:{zero}"),
+    ({"branch": "main", "commit": "{zero}"}, "main@sha1:{zero}"),
+    ({"branch": "main", "name": "refs/heads/other"}, "refs/heads/other@sha1:{two}"),
+]
+
+
+@pytest.mark.parametrize(("ref", "revision"), REFS, ids=[rev.split(":")[0] for _, rev in REFS])
+async def test_the_most_exact_reference_wins(story: Any, ref: dict[str, str], revision: str) -> None:
+    """G5"""
+    repository = await story.git_repo({"a.yaml": config_map("a", version="0")})
+    commits = {"zero": await repository.commit_of()}
+    commits["one"] = await repository.commit({"a.yaml": config_map("a", version="1")})
+    await repository.tag("1.0.0")
+    await repository.branch("other")
+    commits["two"] = await repository.commit({"a.yaml": config_map("a", version="2")}, branch="other")
+    await repository.tag("1.1.0", at="other")
+    await story.fleet("m1")
+    await story.start()
+    wanted = {key: value.format(**commits) for key, value in ref.items()}
+    source = {"url": repository.url, "interval": "1h", "ref": wanted}
+    await story.application(repository, {"targetNamespace": story.namespace}, source=source)
+
+    async def is_applied() -> bool:
+        sync = await story.sync(SYNC)
+        return bool(sync) and sync.get("status", {}).get("lastAppliedRevision") == revision.format(**commits)
+
+    await story.until(is_applied)
