@@ -1,0 +1,155 @@
+"""What a ClusterSync has to do now, and the conditions each outcome leaves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fleet_rollout.decide import sync as decide
+from fleet_rollout.decide.sync import Stamp, Timing, Work
+from fleet_rollout_api.cluster_sync import ClusterSync
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STAMP = Stamp(3, NOW)
+ROLLOUT = {
+    "trafficRoutingProvider": "istio",
+    "workload": {"name": "web", "namespace": "web"},
+    "serviceName": "web",
+    "port": 80,
+    "rolloutPolicy": {},
+}
+
+
+def sync(*, status=None, artifact="sha256:1", rollout=None, requested=None, generation=3, **policy):
+    spec = {
+        "application": "web",
+        "policy": "web-0",
+        "cluster": {"kind": "AttachedCluster", "name": "m1"},
+        "artifact": {"revision": "main@sha1:1", "digest": artifact} if artifact else None,
+        "kustomization": {"interval": "1m", "prune": True} | policy,
+        "rollout": rollout,
+        "requestedAt": requested,
+    }
+    metadata = {"name": "web-0-attachedcluster-m1", "namespace": "ns", "generation": generation}
+    return ClusterSync.model_validate({"metadata": metadata, "spec": spec, "status": status or {}})
+
+
+def condition(type_, status, reason="R", generation=3, message=""):
+    return {
+        "type": type_,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": generation,
+    }
+
+
+def done(**more):
+    """The status of `sync()` when all is applied."""
+    return {"appliedFingerprint": decide.fingerprint(sync().spec), "conditions": [condition("Ready", "True")]} | more
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_same"),
+    [
+        ({}, True),
+        ({"interval": "5m"}, True),
+        ({"retryInterval": "5s"}, True),
+        ({"suspend": True}, True),
+        ({"dependsOn": [{"name": "base"}]}, True),
+        ({"path": "./other"}, False),
+        ({"images": [{"name": "web", "newTag": "2"}]}, False),
+        ({"artifact": "sha256:2"}, False),
+        ({"artifact": None}, False),
+        ({"rollout": ROLLOUT}, False),
+    ],
+)
+def test_a_fingerprint_names_what_is_wanted_and_not_when(changed, is_same):
+    assert (decide.fingerprint(sync(**changed).spec) == decide.fingerprint(sync().spec)) is is_same
+
+
+@pytest.mark.parametrize(
+    ("given", "timing", "expected"),
+    [
+        (sync(), Timing(0, 60), Work.NEW),
+        (sync(status=done(appliedFingerprint="older")), Timing(0, 60), Work.NEW),
+        (sync(status=done(), requested="a"), Timing(0, 60), Work.REQUESTED),
+        (sync(status=done(lastHandledReconcileAt="a"), requested="a"), Timing(0, 60), Work.NONE),
+        (sync(status=done(lastHandledReconcileAt="a")), Timing(0, 60), Work.NONE),
+        (sync(status=done(conditions=[condition("Ready", "False")])), Timing(0, 60), Work.RETRY),
+        (sync(status=done(conditions=[condition("Ready", "True", generation=2)])), Timing(0, 60), Work.EDITED),
+        (sync(status=done(conditions=[])), Timing(0, 60), Work.NONE),
+        (sync(status=done()), Timing(59, 60), Work.NONE),
+        (sync(status=done()), Timing(60, 60), Work.DRIFT),
+        (sync(status=done()), Timing(9_999, 0), Work.NONE),
+        (sync(status=done()), Timing(None, 60), Work.NONE),
+    ],
+)
+def test_there_is_work_only_for_a_reason(given, timing, expected):
+    assert decide.work_for(given, decide.fingerprint(sync().spec), timing) is expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [({}, False), ({"wait": True}, True), ({"healthChecks": [{"kind": "Deployment", "name": "web"}]}, True)],
+)
+def test_health_is_looked_at_where_it_is_asked_for(policy, expected):
+    assert decide.needs_health(sync(**policy)) is expected
+
+
+def test_the_deadline_of_health_is_flux_s():
+    assert decide.health_deadline(sync(interval="5m")) == 270
+    assert decide.health_deadline(sync(timeout="90s")) == 90
+
+
+def test_health_is_awaited_while_it_is_unknown():
+    assert decide.awaits_health(sync(status=done(conditions=[condition("Healthy", "Unknown")])).status)
+    assert not decide.awaits_health(sync(status=done(conditions=[condition("Healthy", "True")])).status)
+    assert not decide.awaits_health(sync(status=done()).status)
+
+
+def test_an_attempt_lasts_since_its_stored_start_and_never_less_than_nothing():
+    status = sync(status=done(attempt={"fingerprint": "f", "startedAt": "2026-01-01T00:00:00Z"})).status
+    assert decide.attempt_seconds(status, NOW + timedelta(seconds=7)) == 7
+    assert decide.attempt_seconds(status, NOW - timedelta(hours=1)) == 0
+    assert decide.attempt_seconds(sync().status, NOW) == 0
+
+
+def shown(conditions):
+    return {c.type: (c.status, c.reason, c.message) for c in conditions}
+
+
+def test_progress_success_and_failure_leave_flux_s_conditions():
+    stalled = decide.failed([], STAMP, "EmptyBuild", "nothing there", stalled=True)
+    assert shown(stalled) == {
+        "Stalled": ("True", "EmptyBuild", "nothing there"),
+        "Ready": ("False", "EmptyBuild", "nothing there"),
+    }
+    working = decide.progressing(stalled, STAMP, "Applying revision r")
+    assert shown(working) == {
+        "Reconciling": ("True", "Progressing", "Applying revision r"),
+        "Ready": ("Unknown", "Progressing", "Reconciliation in progress"),
+    }
+    failed = decide.failed(working, STAMP, "ReconciliationFailed", "no", stalled=False)
+    assert shown(failed) == {
+        "Reconciling": ("True", "ProgressingWithRetry", "Applying revision r"),
+        "Ready": ("False", "ReconciliationFailed", "no"),
+    }
+    assert shown(decide.failed([], STAMP, "R", "no", stalled=False))["Reconciling"][2] == "Reconciliation in progress"
+    assert shown(decide.succeeded(failed, STAMP, "r")) == {
+        "Ready": ("True", "ReconciliationSucceeded", "Applied revision: r")
+    }
+
+
+def test_health_has_a_condition_of_its_own():
+    waiting = decide.awaiting_health([], STAMP, "r", 30)
+    text = "Running health checks for revision r with a timeout of 30s"
+    assert shown(waiting)["Healthy"] == ("Unknown", "Progressing", text)
+    assert shown(decide.healthy(waiting, STAMP, 1.5))["Healthy"] == (
+        "True",
+        "Succeeded",
+        "Health check passed in 1.50s",
+    )
+    assert shown(decide.unhealthy(waiting, STAMP, "late"))["Healthy"] == ("False", "HealthCheckFailed", "late")
