@@ -55,6 +55,7 @@ class Member:
         self.cluster = Cluster(connection, settings, fence=fence, attempt=self._breaker.attempt)
         self.since: datetime | None = None  # unreachable since then
         self._watches: dict[str | None, tuple[asyncio.Task[None], Pulse]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._wanted: frozenset[str] = frozenset()
         self._on_event: OnEvent | None = None
 
@@ -98,11 +99,8 @@ class Member:
         self._wanted = frozenset(namespaces)
         self._on_event = on_event
         scopes: set[str | None] = set(self._wanted) if len(self._wanted) <= MOST_WATCHES else {None}
-        for scope in list(self._watches):
-            task, _ = self._watches[scope]
-            if scope not in scopes or task.done():
-                task.cancel()
-                del self._watches[scope]
+        for scope in [scope for scope, (task, _) in self._watches.items() if scope not in scopes or task.done()]:
+            self._end_watch(scope)
         for scope in scopes - self._watches.keys():
             pulse = Pulse()
             self._watches[scope] = (asyncio.create_task(self._watch(scope, pulse)), pulse)
@@ -111,6 +109,12 @@ class Member:
     def watch_age(self) -> float:
         """Seconds since the quietest watch heard anything; 0 where there is none."""
         return max((pulse.age for _, pulse in self._watches.values()), default=0.0)
+
+    def _end_watch(self, scope: str | None) -> None:
+        task, _ = self._watches.pop(scope)
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _watch(self, scope: str | None, pulse: Pulse) -> None:
         def seen(event: Event) -> None:
@@ -124,11 +128,9 @@ class Member:
 
     async def close(self) -> None:
         """End the watches and cut what is in flight."""
-        tasks = [task for task, _ in self._watches.values()]
-        self._watches.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for scope in list(self._watches):
+            self._end_watch(scope)
+        await asyncio.gather(*self._ending, return_exceptions=True)
         await self.cluster.close()
 
 
@@ -150,7 +152,7 @@ class Members:
         self._settings = settings
         self._fence = fence
         self._places: dict[MemberKey, _Place] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[Member, asyncio.Task[None]] = {}
 
     async def update(self, kind: str, name: str, namespace: str, secret: dict[str, Any], key: str) -> Member:
         """The member that this kubeconfig Secret describes: the one there is, or a new one where the content changed.
@@ -179,20 +181,18 @@ class Members:
     def _replace(self, place: _Place, member: Member | None, digest: str) -> None:
         old, place.member, place.digest = place.member, member, digest
         if old is not None:
-            task = asyncio.create_task(self._retire(old))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._leaving[old] = asyncio.create_task(self._retire(old))
+            measures.forget_cluster(old.name)
         if member is not None:
             measures.WATCH_AGE.labels(cluster=member.name).set_function(lambda: member.watch_age)
             self._follow(place)
 
     async def _retire(self, member: Member) -> None:
         """Let requests in flight end with the old credentials: a rotation is no reason for a failed apply."""
-        try:
-            member.watch_canaries((), lambda event: None)
-            await member.cluster.drain()
-        finally:
-            await member.close()
+        member.watch_canaries((), lambda event: None)
+        await member.cluster.drain()
+        await member.close()
+        del self._leaving[member]
 
     def refuse(self, kind: str, name: str, namespace: str, error: FleetRolloutError) -> None:
         """There is no usable kubeconfig. A Terminal error gives up the member there was; another keeps it."""
@@ -240,12 +240,13 @@ class Members:
 
     async def close(self) -> None:
         """Cut everything: the process ends, or leads no more."""
-        for task in self._leaving:
-            task.cancel()
         members = [place.member for place in self._places.values() if place.member is not None]
+        leaving = dict(self._leaving)
         self._places.clear()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
-        await asyncio.gather(*(member.close() for member in members))
+        for task in leaving.values():
+            task.cancel()
+        await asyncio.gather(*leaving.values(), return_exceptions=True)
+        await asyncio.gather(*(member.close() for member in [*members, *leaving]))
 
 
 def _content(label: str, secret: dict[str, Any], key: str) -> bytes:

@@ -86,6 +86,20 @@ async def test_a_rotated_kubeconfig_replaces_the_member_and_requests_under_way_e
     assert tokens == ["Bearer old", "Bearer new"]
 
 
+async def test_closing_right_after_a_rotation_leaves_no_connection_open(hasty, serve):
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "ConfigMap"})
+
+    server = (await serve(answer)).server
+    both = [await hasty.update(KIND, "m", NAMESPACE, plain(server, "old"), "value")]
+    await both[0].cluster.get(CONFIG_MAPS, "a", "n")
+    both.append(await hasty.update(KIND, "m", NAMESPACE, plain(server, "new"), "value"))
+    await hasty.close()
+    for member in both:
+        with pytest.raises(Unreachable, match="the connection was given up"):
+            await member.cluster.get(CONFIG_MAPS, "a", "n")
+
+
 async def test_who_still_holds_a_replaced_member_is_told(hasty, serve, eventually):
     async def answer(request: web.Request) -> web.Response:
         return web.json_response({"kind": "ConfigMap"})
