@@ -164,3 +164,8 @@ async def test_a_watch_from_a_forgotten_version_says_so(admin, home):
         async for _ in admin.watch(CONFIG_MAPS, namespace=home, resource_version="1"):
             pass
     assert caught.value.is_expired
+
+
+async def test_a_session_of_the_callers_own_carries_the_credentials(hub, connection):
+    async with connection(hub).open_session() as session, session.get(f"{hub.server}/version") as answer:
+        assert (await answer.json())["gitVersion"].startswith("v1.")
