@@ -1,0 +1,388 @@
+"""One Application's life with the controller in a process of its own and fault proxies before hub and member.
+
+A first commit, a second one that changes one object and removes another, then the Application's deletion. A picture
+is taken at the end of each act; it leaves out what differs between any two runs, so that pictures can be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from fleet_rollout.decide.names import HUB_LABEL, OWNER_NAMESPACE_LABEL
+from fleet_rollout.decide.sync import fingerprint
+from fleet_rollout.lab.lab import LabCluster
+from fleet_rollout.lab.repository import Repository
+from fleet_rollout_api.cluster_sync import ClusterSync
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Asked, Faults
+from tests.stories.replicas import Launcher
+
+Object = dict[str, Any]
+APPS = "/apis/apps.kurator.dev/v1alpha1"
+FLEETS = "/apis/fleet.kurator.dev/v1alpha1"
+CLUSTERS = "/apis/cluster.kurator.dev/v1alpha1"
+GROUPS = {"fleets": FLEETS, "attachedclusters": CLUSTERS, "applications": APPS, "clustersyncs": APPS}
+SYNCS = "clustersyncs.apps.kurator.dev"
+DEADLINE = 90.0
+QUIET = 1.5
+TIMES = re.compile(r"(Time|Timestamp|At)$")
+VOLATILE = frozenset({"uid", "resourceVersion", "managedFields", "epoch", "url", "size", "apps.kurator.dev/identity"})
+GENERATIONS = frozenset({"generation", "observedGeneration"})
+
+
+class Point(NamedTuple):
+    """A write of the scenario, named so that it is found again in another run: its key, and which of that key."""
+
+    key: str
+    nth: int
+
+
+@dataclass
+class Run:
+    """One run: its namespaces, its proxies' rules and log, and the process that works."""
+
+    hub: LabCluster
+    member: LabCluster
+    namespace: str
+    folder: Path
+    launcher: Launcher
+    make_repository: Callable[..., Awaitable[Repository]]
+    faults: Faults = field(default_factory=Faults)
+    commits: dict[str, str] = field(default_factory=dict)
+    pictures: list[Object] = field(default_factory=list)
+    restarts: int = 0
+
+    @property
+    def apps(self) -> str:
+        """The member's namespace, which comes from Git."""
+        return f"{self.namespace}-apps"
+
+    def path(self, plural: str, name: str = "") -> str:
+        return "/".join(filter(None, (GROUPS.get(plural, "/api/v1"), "namespaces", self.namespace, plural, name)))
+
+    # The process
+
+    async def begin(self, hub: FaultProxy, member: FaultProxy) -> None:
+        """The member is attached through its proxy, and a first controller works through the hub's."""
+        self.folder.mkdir()
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.kubeconfig.write_bytes(hub.kubeconfig(self.hub.kubeconfig.read_bytes()))
+        for plural, obj in fleet(self.namespace, member.kubeconfig(self.member.kubeconfig.read_bytes())):
+            await self.hub.api.apply(self.path(plural, obj["metadata"]["name"]), obj, manager="story")
+        await self.start()
+
+    async def start(self) -> None:
+        self.replica = await self.launcher.fork(
+            kubeconfig=self.kubeconfig,
+            namespace=self.namespace,
+            own_namespace=self.namespace,
+            data_dir=self.folder / "data",
+        )
+
+    def kill(self) -> None:
+        self.replica.kill()
+
+    async def revive(self) -> None:
+        """Start the controller again whenever it has been killed; its Lease expires at once, to save the wait."""
+        lease = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/fleet-rollout"
+        while True:
+            await self.replica.ended()
+            unknown = await self.unrecorded()
+            assert not unknown, f"the hub does not know of {unknown} after the controller was killed"
+            self.restarts += 1
+            if await self.hub.api.find(lease):
+                await self.hub.api.merge(lease, {"spec": {"holderIdentity": ""}})
+            await self.start()
+
+    async def end(self) -> None:
+        """Stop, and leave nothing that holds a namespace."""
+        await self.replica.close()
+        for plural in ("applications", "clustersyncs"):
+            for obj in await self.hub.api.items(self.path(plural)):
+                if obj["metadata"].get("finalizers"):
+                    await self.hub.api.merge(
+                        self.path(plural, obj["metadata"]["name"]), {"metadata": {"finalizers": []}}
+                    )
+        await self.member.api.delete(f"/api/v1/namespaces/{self.apps}")
+
+    # The three acts
+
+    async def first_commit(self) -> None:
+        self.repository = await self.make_repository(manifests(self.apps))
+        self.commits[await self.repository.commit_of()] = "COMMIT-1"
+        obj = application(self.namespace, self.repository.url)
+        await self.hub.api.apply(self.path("applications", "web"), obj, manager="story")
+
+    async def second_commit(self) -> None:
+        self.before = versions(await self.live())
+        self.commits[await self.repository.commit(changes(self.apps), message="Second")] = "COMMIT-2"
+        asked = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2"}}}
+        await self.hub.api.merge(self.path("applications", "web"), asked)
+
+    async def removal(self) -> None:
+        after = versions(await self.live())
+        for subject in ("ConfigMap/stays", "Deployment/web", "Namespace/NAMESPACE-apps"):
+            assert after[subject] == self.before[subject], f"{subject} was written though nothing changed"
+        await self.hub.api.delete(self.path("applications", "web"))
+
+    async def play(self, wanted: list[Object] | None) -> None:
+        """All three acts, each until everything is as in `wanted`; without it, until it is done and quiet."""
+        for number, act in enumerate((self.first_commit, self.second_commit, self.removal)):
+            await act()
+            if wanted is None:
+                await self._quiet(is_last=act == self.removal)
+            else:
+                await self._as(wanted[number])
+            self.pictures.append(await self.picture())
+
+    async def _as(self, wanted: Object) -> None:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while await self.picture() != wanted:
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            lines = "\n".join(differences(wanted, await self.picture()))
+            raise AssertionError(f"does not become as in the undisturbed run:\n{lines}\n{self.last_words()}") from None
+
+    async def _quiet(self, *, is_last: bool) -> None:
+        """Done, and no write for a while."""
+        seen, since = -1, asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while asyncio.get_running_loop().time() - since < QUIET:
+                    await asyncio.sleep(0.1)
+                    count = len(self.faults.writes)
+                    if count != seen or not await self._is_done(is_last):
+                        seen, since = count, asyncio.get_running_loop().time()
+        except TimeoutError:
+            raise AssertionError(f"the undisturbed run does not end\n{self.last_words()}") from None
+
+    async def _is_done(self, is_last: bool) -> bool:
+        app = await self.hub.api.find(self.path("applications", "web"))
+        if is_last or app is None:
+            return app is None
+        status = app.get("status") or {}
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+        return ready and list(self.commits)[-1] in json.dumps(status["syncStatus"])
+
+    # Looking
+
+    async def live(self) -> list[Object]:
+        """Everything on the member that says it is this run's."""
+        found: list[Object] = []
+        selector = f"{HUB_LABEL},{OWNER_NAMESPACE_LABEL}={self.namespace}"
+        for kind, api, path in (
+            ("Namespace", "v1", "/api/v1/namespaces"),
+            ("ConfigMap", "v1", f"/api/v1/namespaces/{self.apps}/configmaps"),
+            ("Deployment", "apps/v1", f"/apis/apps/v1/namespaces/{self.apps}/deployments"),
+        ):
+            items = await self.member.api.items(path, labelSelector=selector)
+            found += [{"apiVersion": api, "kind": kind, **obj} for obj in items]
+        return [obj for obj in found if "deletionTimestamp" not in obj["metadata"]]
+
+    async def unrecorded(self) -> set[str]:
+        """Ids of live objects that no ClusterSync has in its inventory."""
+        live = {entry_id(obj) for obj in await self.live()}
+        syncs = await self.hub.api.items(self.path("clustersyncs"))
+        return live - {entry["id"] for sync in syncs for entry in inventory(sync)}
+
+    async def picture(self) -> Object:
+        """How everything is, without what differs between any two runs."""
+        names = {self.namespace: "NAMESPACE"}
+        hub = {}
+        for plural in ("applications", "clustersyncs", "attachedclusters"):
+            objects = await self.hub.api.items(self.path(plural))
+            hub[plural] = [without(obj, VOLATILE | GENERATIONS) for obj in objects]
+            for sync in map(ClusterSync.model_validate, objects if plural == "clustersyncs" else []):
+                if sync.spec.artifact is not None:
+                    names[sync.spec.artifact.digest] = f"digest of {sync.spec.artifact.revision}"
+                    names[fingerprint(sync.spec)] = "FINGERPRINT"
+        member = {entry_id(obj): without(obj, VOLATILE | {"status"}) for obj in await self.live()}
+        text = json.dumps({"hub": hub, "member": member}, sort_keys=True)
+        for name, stands_for in (names | self.commits).items():
+            text = text.replace(name, stands_for)
+        renamed: Object = json.loads(text)
+        return renamed
+
+    def points(self) -> list[Point]:
+        """The writes so far."""
+        counted: Counter[str] = Counter()
+        found = []
+        for asked in self.faults.writes:
+            key = self.key(asked)
+            counted[key] += 1
+            found.append(Point(key, counted[key]))
+        return found
+
+    def key(self, asked: Asked) -> str:
+        """What a write is about, without the run's own names."""
+        cluster, verb, resource, _, name, part = asked.key
+        what = "/".join(filter(None, (resource.split(".")[0], part)))
+        return f"{cluster} {verb} {what} {name}".replace(self.namespace, "NAMESPACE")
+
+    def check(self) -> None:
+        """What must hold of every run's log, whatever became of it."""
+        epoch = 0
+        recorded: set[str] = set()
+        written: Counter[str] = Counter()
+        for asked in self.faults.writes:
+            if asked.key.verb == "delete":
+                assert (asked.body or {}).get("preconditions", {}).get("uid"), f"{asked.key}: without a UID"
+            elif asked.key.resource == SYNCS and asked.key.subresource == "status" and asked.status == 200:
+                status = next(op["value"] for op in asked.body if op["path"] == "/status")
+                recorded = {entry["id"] for entry in inventory({"status": status})}
+                now = (status.get("attempt") or {}).get("epoch", epoch)
+                assert now >= epoch, "an older leader wrote after a newer one"
+                epoch = now
+            elif asked.key.cluster == "m1" and asked.key.verb == "apply":
+                assert epoch > 0, f"{asked.key}: before any intent"
+                assert entry_id(asked.body) in recorded, f"{asked.key}: before it was in the inventory"
+            if asked.key.cluster == "m1" and asked.status in (200, 201):
+                written[self.key(asked)] += 1
+        written["m1 delete namespaces NAMESPACE-apps"] = 1  # its end takes a while, and may be asked for again
+        twice = {key: count for key, count in written.items() if count > (2 if key.endswith(" changes") else 1)}
+        assert not twice or set(twice) == {"m1 delete configmaps changes"}, f"written more often than needed: {twice}"
+
+    def last_words(self) -> str:
+        """The ends of the controllers' logs."""
+        return "\n".join("\n".join(log.read_text().splitlines()[-12:]) for log in sorted(self.folder.glob("*.log")))
+
+
+@contextlib.asynccontextmanager
+async def proxied(run: Run) -> AsyncIterator[None]:
+    """The run's proxies stand and its first controller works; both end with the block."""
+    hub = FaultProxy("hub", run.hub.server, run.hub.ca, run.faults)
+    member = FaultProxy("m1", run.member.server, run.member.ca, run.faults)
+    async with in_thread(hub), in_thread(member):
+        await run.begin(hub, member)
+        try:
+            yield
+        finally:
+            await run.end()
+
+
+@contextlib.asynccontextmanager
+async def in_thread(proxy: FaultProxy) -> AsyncIterator[FaultProxy]:
+    await asyncio.to_thread(proxy.__enter__)
+    try:
+        yield proxy
+    finally:
+        await asyncio.to_thread(proxy.__exit__, None, None, None)
+
+
+def manifests(namespace: str) -> dict[str, str]:
+    """The first commit: a Namespace, three ConfigMaps and a Deployment."""
+    labels = {"app": "web"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
+    }
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    maps = {f"{name}.yaml": config_map(namespace, name, "1") for name in ("stays", "changes", "goes")}
+    return {"namespace.yaml": yaml.safe_dump(space), "deployment.yaml": yaml.safe_dump(deployment), **maps}
+
+
+def changes(namespace: str) -> dict[str, str | None]:
+    """The second commit."""
+    return {"changes.yaml": config_map(namespace, "changes", "2"), "goes.yaml": None}
+
+
+def config_map(namespace: str, name: str, value: str) -> str:
+    metadata = {"name": name, "namespace": namespace}
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"value": value}})
+
+
+def application(namespace: str, url: str) -> Object:
+    policy = {"kustomization": {"interval": "1h", "path": "./", "prune": True}}
+    git = {"url": url, "interval": "1h", "ref": {"branch": "main"}}
+    return {
+        "apiVersion": "apps.kurator.dev/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {"source": {"gitRepository": git}, "syncPolicies": [policy], "destination": {"fleet": "fleet"}},
+    }
+
+
+def fleet(namespace: str, kubeconfig: bytes) -> list[tuple[str, Object]]:
+    """A Fleet of one member, and how it is reached."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "m1-kubeconfig", "namespace": namespace},
+        "data": {"value": base64.b64encode(kubeconfig).decode()},
+    }
+    cluster = {
+        "apiVersion": "cluster.kurator.dev/v1alpha1",
+        "kind": "AttachedCluster",
+        "metadata": {"name": "m1", "namespace": namespace},
+        "spec": {"kubeconfig": {"name": "m1-kubeconfig", "key": "value"}},
+    }
+    group = {
+        "apiVersion": "fleet.kurator.dev/v1alpha1",
+        "kind": "Fleet",
+        "metadata": {"name": "fleet", "namespace": namespace},
+        "spec": {"clusters": [{"kind": "AttachedCluster", "name": "m1"}]},
+    }
+    return [("secrets", secret), ("attachedclusters", cluster), ("fleets", group)]
+
+
+def entry_id(obj: Object) -> str:
+    """`<namespace>_<name>_<group>_<kind>`, as Flux writes it."""
+    metadata = obj["metadata"]
+    group = obj["apiVersion"].rpartition("/")[0]
+    return "_".join((metadata.get("namespace", ""), metadata["name"], group, obj["kind"]))
+
+
+def inventory(sync: Object) -> list[Object]:
+    return ((sync.get("status") or {}).get("inventory") or {}).get("entries") or []
+
+
+def versions(objects: list[Object]) -> dict[str, Any]:
+    """By subject, what tells whether an object was written: of a ConfigMap anything, of the others their content."""
+    found = {}
+    for obj in objects:
+        metadata = obj["metadata"]
+        name = "NAMESPACE-apps" if obj["kind"] == "Namespace" else metadata["name"]
+        mark = metadata["resourceVersion"] if obj["kind"] == "ConfigMap" else metadata.get("generation")
+        found[f"{obj['kind']}/{name}"] = (metadata["uid"], mark)
+    return found
+
+
+def without(obj: Any, names: frozenset[str]) -> Any:
+    """The object without these fields and without times; of managedFields, who of us owns anything."""
+    if isinstance(obj, list):
+        return [without(each, names) for each in obj]
+    if not isinstance(obj, dict):
+        return obj
+    kept = {k: without(v, names) for k, v in obj.items() if k not in names and not TIMES.search(k)}
+    if managers := obj.get("managedFields"):
+        # Controllers of the member write when they like; ours own the same in every run.
+        ours = [m for m in managers if m["manager"].startswith("fleet-rollout")]
+        kept["managers"] = sorted(f"{m['manager']} {m['operation']} {m.get('subresource', '')}" for m in ours)
+    kept.pop("deployment.kubernetes.io/revision", None)
+    return kept
+
+
+def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
+    """Where two pictures differ."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        keys = sorted(wanted.keys() | found.keys())
+        return [line for key in keys for line in differences(wanted.get(key), found.get(key), f"{where}.{key}")]
+    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        pairs = enumerate(zip(wanted, found, strict=True))
+        return [line for number, (a, b) in pairs for line in differences(a, b, f"{where}[{number}]")]
+    return [] if wanted == found else [f"{where}: wanted {wanted}, found {found}"]
