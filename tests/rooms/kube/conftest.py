@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -15,10 +14,6 @@ from fleet_rollout.settings import Settings
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
-
-# Python 3.11 makes a loop for whoever asks in the main thread; pytest-asyncio asks after a test that is
-# not asynchronous, keeps the answer and never closes it, which ends the run with a ResourceWarning.
-asyncio.set_event_loop(None)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
