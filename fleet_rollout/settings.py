@@ -49,7 +49,7 @@ class Settings:
     watch_silence: float = _setting(120.0, "a watch without event or bookmark for this long is opened anew")
     workers: int = _setting(64, "ClusterSyncs reconciled at the same time")
     allow_insecure_kubeconfig: bool = _setting(
-        False, "accept exec, files and insecure TLS in kubeconfigs"
+        False, "accept files, proxies and insecure TLS in kubeconfigs"
     )
 
     # Sources

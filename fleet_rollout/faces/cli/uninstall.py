@@ -1,0 +1,34 @@
+"""`fleet-rollout uninstall`: take the service off a hub, with what it brought or without it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from fleet_rollout.errors import FleetRolloutError
+
+
+@click.command()
+@click.option("--kubeconfig", type=click.Path(path_type=Path, exists=True), help="kubeconfig of the hub")
+@click.option("--namespace", help="only this namespace")
+@click.option("--own-namespace", default="fleet-rollout-system", show_default=True, help="namespace of the Lease")
+@click.option("--keep-workloads", is_flag=True, help="leave everything in the members as it is, Canaries included")
+@click.option("--timeout", default=300.0, show_default=True, help="seconds to wait for members to be pruned")
+def uninstall(
+    kubeconfig: Path | None, namespace: str | None, own_namespace: str, keep_workloads: bool, timeout: float
+) -> None:
+    """Delete every Application.
+
+    With --keep-workloads the members are not touched: stop the controller first. Without it the controller has to
+    run, since it prunes. CRDs, Fleets and AttachedClusters stay; `kubectl delete -k config/default` comes after.
+    """
+    from fleet_rollout.control.uninstall import Uninstall
+    from fleet_rollout.settings import Settings
+
+    settings = Settings(kubeconfig=kubeconfig, namespace=namespace, own_namespace=own_namespace)
+    try:
+        asyncio.run(Uninstall(settings, click.echo).run(keep_workloads=keep_workloads, timeout=timeout))
+    except FleetRolloutError as error:
+        raise click.ClickException(error.message) from error
