@@ -42,7 +42,8 @@ check: setup ## format, lint, types, layers, generated files
 	$(UV) lock --check
 
 test: binaries ## pass the tests on real parts
-	$(RUN) pytest -m "not conformance and not budget" $(ARGS)
+	$(RUN) pytest -n 2 -q tests/decide --cov=fleet_rollout.decide --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
+	$(RUN) pytest -n 3 --dist worksteal -m "not conformance and not budget" --ignore tests/decide $(ARGS)
 
 demo: binaries ## three clusters, one commit, a canary in each
 	@$(RUN) fleet-rollout lab demo $(ARGS)
