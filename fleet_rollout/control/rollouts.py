@@ -6,6 +6,7 @@ A problem of a rollout shows in the condition RolloutReady; it holds up neither 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from fleet_rollout.control.canaries import Canaries, Place, is_news
@@ -107,10 +108,15 @@ class Rollouts:
         cluster = self._targets.cluster(draft.sync)
         with kube_errors("ReconciliationFailed", f"Namespace/{wanted.namespace}"):
             namespace = await cluster.get(NAMESPACES, wanted.namespace)
-            prepared = translate(wanted, Live(namespace=namespace)).namespace
-            if prepared is not None and not _says(namespace, prepared):
-                draft.require_current()
-                await cluster.apply(NAMESPACES, prepared, manager=MANAGER_ROLLOUT)
+            await self._prepare(draft, cluster, namespace, translate(wanted, Live(namespace=namespace)).namespace)
+
+    @staticmethod
+    async def _prepare(
+        draft: Draft, cluster: Cluster, live: Mapping[str, Any] | None, prepared: dict[str, Any] | None
+    ) -> None:
+        if prepared is not None and not _says(live, prepared):
+            draft.require_current()
+            await cluster.apply(NAMESPACES, prepared, manager=MANAGER_ROLLOUT)
 
     async def bring(self, draft: Draft, *, applied: bool) -> float | None:
         """Translate and write where there is a reason to; seconds until the next look, None where there is none."""
@@ -142,6 +148,8 @@ class Rollouts:
             schemas = await self._crds.ensure(cluster)
             live = await self._read(cluster, wanted, schemas)
             translation = translate(wanted, live, record)
+            # Once more: what stood in the way when the objects were applied may be gone.
+            await self._prepare(draft, cluster, live.namespace, translation.namespace)
             if translation.problems:
                 raise problem_error(translation.problems[0])
             await self._write(draft, cluster, translation, record)
@@ -249,7 +257,7 @@ def problem_error(problem: Problem) -> FleetRolloutError:
     return Transient(problem.reason, problem.message)
 
 
-def _says(namespace: dict[str, Any] | None, prepared: dict[str, Any]) -> bool:
+def _says(namespace: Mapping[str, Any] | None, prepared: dict[str, Any]) -> bool:
     """Whether the live namespace says already what is to be applied to it."""
     if namespace is None:
         return False
