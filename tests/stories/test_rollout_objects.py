@@ -1,0 +1,286 @@
+"""What a rollout writes into a member, and what it says where it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from tests.stories.rollouts import (
+    NETWORKING,
+    TESTER,
+    Place,
+    custom_metric,
+    deployment,
+    files,
+    metric,
+    policy,
+    rollout,
+    service,
+)
+
+SYNC = "web-0-attachedcluster-m2"
+COMMANDS = ["hey -z 1m http://podinfo-canary/", "hey -z 1m http://podinfo-canary/other"]
+
+
+async def begin(story: Any, content: dict[str, str], *policies: dict[str, Any], **settings: Any) -> Any:
+    """A repository, a Fleet of m2, the service and the Application `web`."""
+    repository = await story.git_repo(content)
+    await story.fleet("m2")
+    await story.start(loadtester_image=TESTER, **settings)
+    await story.application(repository, *policies)
+    return repository
+
+
+async def test_a_weighted_rollout_brings_everything_that_the_engine_needs(story: Any) -> None:
+    """G35: namespace, load tester, MetricTemplate and Canary as A.5 says, minus the defects of A.8 (10, 17)."""
+    analysis = {
+        "checkIntervalSeconds": 90,
+        "checkFailedTimes": 2,
+        "metrics": [metric("request-success-rate", intervalSeconds=90), custom_metric("err")],
+        "webhooks": {"timeoutSeconds": 60, "command": COMMANDS},
+    }
+    rolled_out = rollout(story, analysis=analysis, testLoader=True)
+    settled = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settled"}}
+    content = files() | {"settled.yaml": yaml.safe_dump(settled)}
+    await begin(story, content, policy(story, rolled_out))
+    place = Place(story)
+    canary = await place.appears()
+
+    namespace = await place.cluster.api.get(f"/api/v1/namespaces/{story.namespace}")
+    assert namespace["metadata"]["labels"]["istio-injection"] == "enabled"
+    applied = await story.config_map("m2", "settled")
+    # One etcd counts for both: the label was there before any object of the policy, Pods included.
+    assert int(namespace["metadata"]["resourceVersion"]) < int(applied["metadata"]["resourceVersion"])
+
+    assert canary["metadata"]["annotations"] == {
+        "kurator.dev/rollout": "web-0",
+        "apps.kurator.dev/engine": "flagger",
+    }
+    spec = canary["spec"]
+    assert spec["provider"] == "istio"
+    assert spec["targetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}
+    assert {key: spec["service"][key] for key in ("name", "port", "targetPort")} == {
+        "name": "podinfo",
+        "port": 9898,
+        "targetPort": "http",
+    }
+    found = spec["analysis"]
+    assert (found["interval"], found["threshold"], found["stepWeight"], found["maxWeight"]) == ("90s", 2, 10, 50)
+    assert [each.get("templateRef") for each in found["metrics"]] == [
+        None,
+        {"name": "err", "namespace": story.namespace},
+    ]
+    hooks = [(hook["name"], hook["url"], hook["metadata"]["cmd"], hook["timeout"]) for hook in found["webhooks"]]
+    url = f"http://podinfo-testloader.{story.namespace}/"
+    assert hooks == [(f"generated-testload-{i}", url, command, "60s") for i, command in enumerate(COMMANDS)]
+
+    template = await place.template("err")
+    assert template is not None
+    assert template["spec"]["query"] == "vector(100)"
+    tester = await place.deployment("podinfo-testloader")
+    assert tester is not None
+    assert tester["spec"]["template"]["spec"]["containers"][0]["image"] == TESTER
+    assert await place.find("/api/v1", "services", "podinfo-testloader") is not None
+    await story.sync_condition(SYNC, "RolloutReady", "True", "Translated")
+
+
+async def test_a_namespace_is_made_and_labelled_before_anything_is_in_it(story: Any) -> None:
+    """A.5 step 1: istio with a namespace that neither Git nor the member has."""
+    name = f"{story.namespace}-new"
+    rolled_out = rollout(story)
+    rolled_out["workload"]["namespace"] = name
+    await begin(story, files(), policy(story, rolled_out, targetNamespace=name))
+    place = Place(story, namespace=name)
+    try:
+        await place.appears()
+        namespace = await place.cluster.api.get(f"/api/v1/namespaces/{name}")
+        assert namespace["metadata"]["labels"]["istio-injection"] == "enabled"
+        assert namespace["metadata"]["annotations"]["kurator.dev/rollout"] == "web-0"
+    finally:
+        await story.members["m2"].api.delete(f"/api/v1/namespaces/{name}")
+
+
+async def test_the_shared_ingress_gets_one_rule_a_host(story: Any) -> None:
+    """G36: reconciled five times one rule; a second Application in the namespace; removal takes its own rule only."""
+
+    def nginx(name: str, **changes: Any) -> dict[str, Any]:
+        routing = {"host": f"{name}.example.com"}
+        return rollout(story, name, trafficRoutingProvider="nginx", routing=routing, **changes)
+
+    analysis = {"metrics": [custom_metric("err")]}
+    content = files(folder="one/") | files("other", folder="two/")
+    repository = await begin(story, content, policy(story, nginx("podinfo", analysis=analysis), path="./one"))
+    await story.application(repository, policy(story, nginx("other"), path="./two"), name="second")
+    place = Place(story)
+    canary = await place.appears()
+    await place.appears("other")
+    assert canary["spec"]["ingressRef"] == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "name": "nginx",
+    }
+
+    async def hosts() -> list[tuple[str, str]]:
+        found = await place.ingress()
+        assert found is not None
+        assert found["metadata"]["annotations"]["kubernetes.io/ingress.class"] == "nginx"
+        return [
+            (rule["host"], path["backend"]["service"]["name"])
+            for rule in found["spec"]["rules"]
+            for path in rule["http"]["paths"]
+        ]
+
+    both = [("other.example.com", "other"), ("podinfo.example.com", "podinfo")]
+    assert sorted(await hosts()) == both
+    for number in range(5):
+        await story.request(f"again-{number}")
+
+        async def is_handled(number: int = number) -> bool:
+            sync = await story.sync(SYNC)
+            return bool(sync["status"].get("lastHandledReconcileAt") == f"again-{number}")
+
+        await story.until(is_handled)
+        assert sorted(await hosts()) == both
+
+    await story.application(repository, policy(story, None, path="./one"))
+    await place.goes()
+
+    async def is_only_the_other() -> bool:
+        return await hosts() == [both[0]] and await place.template("err") is None
+
+    await story.until(is_only_the_other)
+    assert await place.deployment() is not None
+    await story.application(repository, policy(story, None, path="./two"), name="second")
+
+    async def has_no_ingress() -> bool:
+        return await place.ingress() is None
+
+    await story.until(has_no_ingress)
+
+
+async def test_a_namespace_that_says_the_opposite_is_a_conflict(story: Any) -> None:
+    """A.5 step 1: the message names the key and the way out; nothing is overwritten; it goes on when it is gone."""
+    path = f"/api/v1/namespaces/{story.namespace}"
+    member = story.members["m2"]
+    await member.api.merge(path, {"metadata": {"labels": {"istio-injection": "disabled"}}})
+    await begin(story, files(), policy(story, rollout(story)))
+    found = await story.sync_condition(SYNC, "RolloutReady", "False", "NamespaceConflict")
+    assert "label key conflict: istio-injection is 'disabled'" in found["message"]
+    ready = await story.condition("Ready", "False", "NamespaceConflict")
+    assert "remove the label" in ready["message"]
+    place = Place(story)
+    assert await place.deployment() is not None
+    assert await place.canary() is None
+    await member.api.merge(path, {"metadata": {"labels": {"istio-injection": None}}})
+    await place.appears()
+    assert (await member.api.get(path))["metadata"]["labels"]["istio-injection"] == "enabled"
+
+
+async def test_a_missing_service_is_named_and_waited_for(story: Any) -> None:
+    """Bad input "Service missing": the rest is applied, other policies go on, and the Service ends it."""
+    content = {"one/deployment.yaml": deployment("podinfo")} | files("other", folder="two/")
+    policies = (
+        policy(story, rollout(story), path="./one"),
+        policy(story, rollout(story, "other"), path="./two", name="second"),
+    )
+    repository = await begin(story, content, *policies)
+    found = await story.sync_condition(SYNC, "RolloutReady", "False", "ServiceNotFound")
+    assert f"Service/{story.namespace}/podinfo not found" in found["message"]
+    assert "rollout.serviceName" in found["message"]
+    place = Place(story)
+    await place.appears("other")  # defect 24: a failing rollout held up the policies after it
+    assert await place.deployment() is not None
+    ready = await story.condition("RolloutHealthy", "False", "ServiceNotFound")
+    assert "web-0 on AttachedCluster/m2" in ready["message"]
+
+    await story.apply(service("podinfo"), story.members["m2"])  # somebody else's Service will do
+    await place.appears()
+    await story.sync_condition(SYNC, "RolloutReady", "True")
+    assert await repository.commit_of() in (await story.sync(SYNC))["status"]["lastAppliedRevision"]
+
+
+async def test_commands_without_a_load_tester_are_refused(story: Any) -> None:
+    """Design section 2: TestLoaderMissing, and no Canary is written; the Fleet's shared tester is one."""
+    analysis = {"webhooks": {"timeoutSeconds": 60, "command": COMMANDS}}
+    await begin(story, files(), policy(story, rollout(story, analysis=analysis)))
+    found = await story.sync_condition(SYNC, "RolloutReady", "False", "TestLoaderMissing")
+    assert "testLoader: true" in found["message"]
+    place = Place(story)
+    assert await place.canary() is None
+    plugin = {"flagger": {"publicTestloader": True, "trafficRoutingProvider": "istio"}}
+    await story.set_fleet(["m2"], plugin=plugin)
+    canary = await place.appears()
+    urls = {hook["url"] for hook in canary["spec"]["analysis"]["webhooks"]}
+    assert urls == {"http://istio-system-testloader-m2-loadtester.istio-system/"}
+
+
+async def test_the_autoscaler_of_the_workload_is_named_unless_it_is_turned_off(story: Any) -> None:
+    """Part 9: autoscalerRef where an HPA targets the workload (Kurator leaves it out); a field turns it off."""
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "scale-podinfo"},
+        "spec": {
+            "minReplicas": 1,
+            "maxReplicas": 3,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+        },
+    }
+    content = files() | {"scaler.yaml": yaml.safe_dump(scaler)}
+    repository = await begin(story, content, policy(story, rollout(story)))
+    place = Place(story)
+    canary = await place.appears()
+    assert canary["spec"]["autoscalerRef"] == {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "name": "scale-podinfo",
+    }
+    await story.application(repository, policy(story, rollout(story, autoscaler=False)))
+
+    async def is_left_out() -> bool:
+        found = await place.canary()
+        return found is not None and "autoscalerRef" not in found["spec"]
+
+    await story.until(is_left_out)
+
+
+async def test_a_metric_that_is_taken_out_takes_its_template_along(story: Any) -> None:
+    """Rule 6: what an earlier translation brought and is no longer wanted is pruned; the Canary stays."""
+    metrics = [custom_metric("err"), custom_metric("late")]
+    repository = await begin(story, files(), policy(story, rollout(story, analysis={"metrics": metrics})))
+    place = Place(story)
+    before = await place.appears()
+    assert await place.template("late") is not None
+    await story.application(repository, policy(story, rollout(story, analysis={"metrics": metrics[:1]})))
+
+    async def is_pruned() -> bool:
+        return await place.template("late") is None
+
+    await story.until(is_pruned)
+    assert await place.template("err") is not None
+    after = await place.canary()
+    assert after is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert [each["name"] for each in after["spec"]["analysis"]["metrics"]] == ["err"]
+
+
+async def test_another_workload_gets_its_canary_after_the_old_one_is_removed(story: Any) -> None:
+    """Design section 7, removing a rollout: the old workload is led back first, and its tester goes with it."""
+    content = files(folder="a/", replicas=2) | files("other", folder="b/")
+    content["kustomization.yaml"] = yaml.safe_dump({"resources": sorted(content)})
+    repository = await begin(story, content, policy(story, rollout(story, testLoader=True)))
+    place = Place(story)
+    await place.appears()
+    await story.condition("Ready", "Unknown")
+    # As the engine does.
+    await place.cluster.kubectl("scale", "deployment", "podinfo", "--replicas=0", "-n", story.namespace)
+    await story.application(repository, policy(story, rollout(story, "other", testLoader=True)))
+    await place.appears("other")
+    assert await place.canary() is None
+    restored = await place.deployment()
+    assert restored is not None
+    assert restored["spec"]["replicas"] == 2
+    assert await place.deployment("podinfo-testloader") is None
+    assert await place.deployment("other-testloader") is not None
+    assert await place.find(NETWORKING, "ingresses", "nginx") is None
