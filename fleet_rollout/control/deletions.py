@@ -81,12 +81,14 @@ class Deletions:
         sync = draft.sync
         entries = await draft.inventory()
         pruner = self._objects.pruner(sync, cluster)
-        _, survivors = await pruner.prune(entries, siblings=self._targets.claimed_elsewhere(sync))
+        changes, survivors = await pruner.prune(entries, siblings=self._targets.claimed_elsewhere(sync))
         if pruner.failure is not None:
             await draft.keep_inventory(survivors)
             await draft.write()
             raise Transient("PruneFailed", pruner.failure)
-        if sync.spec.kustomization.deletion_policy == "WaitForTermination" and await pruner.remaining(entries):
+        deleted = {change.id for change in changes if change.action == "deleted"}
+        leaving = [entry for entry in entries if entry.id in deleted]
+        if sync.spec.kustomization.deletion_policy == "WaitForTermination" and await pruner.remaining(leaving):
             if self._has_time(sync):
                 return TERMINATION_POLL
             message = f"failed to wait for resources termination within {health_deadline(sync):g}s"
