@@ -67,11 +67,14 @@ FAILURES = (
 )
 
 
-async def run(*, members: int = 3, keep: bool = False) -> int:
-    """Run the demo; the exit code of the command. With `keep` it stays up until Ctrl-C."""
+async def run(*, members: int = 3, keep: bool = False, version: str = SECOND) -> int:
+    """Run the demo; the exit code of the command. With `keep` it stays up until Ctrl-C.
+
+    `version` is what the second commit asks for; one that errs (sample.py) makes the demo fail, as it should.
+    """
     if not EXAMPLE.exists():
         raise LabError("the demo needs the files of the repository: run it in a clone (`make demo`)")
-    demo = Demo(time.monotonic())
+    demo = Demo(version)
     async with Lab(members) as lab, Controller(lab) as controller:
         if not await _succeeds(demo, lab, controller):
             return 1
@@ -105,8 +108,9 @@ def _flat(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
 class Demo:
     """The steps, in order."""
 
-    def __init__(self, started: float) -> None:
-        self._started = started
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self._started = time.monotonic()
         self._rows: list[Row] = []
         self.step = "starting the clusters"
         self.repository: Repository | None = None
@@ -154,12 +158,12 @@ class Demo:
 
     async def _commit_second(self, lab: Lab, repository: Repository) -> str:
         self._next("committing the new image")
-        content = _source()[DEPLOYMENT].replace(f"{IMAGE}:{FIRST}", f"{IMAGE}:{SECOND}")
-        commit = await repository.commit({DEPLOYMENT: content}, branch=BRANCH, message=f"Release {SECOND}")
+        content = _source()[DEPLOYMENT].replace(f"{IMAGE}:{FIRST}", f"{IMAGE}:{self._version}")
+        commit = await repository.commit({DEPLOYMENT: content}, branch=BRANCH, message=f"Release {self._version}")
         # What a push announced to the receiver does; the interval of three minutes would do it, too.
         now = f"reconcile.fluxcd.io/requestedAt={time.time_ns()}"
         await lab.hub.kubectl("annotate", "--overwrite", "application", "rollout-demo", now)
-        self._say(f"git commit -m 'Release {SECOND}' ({commit[:8]})")
+        self._say(f"git commit -m 'Release {self._version}' ({commit[:8]})")
         return commit
 
     async def _succeeded(self, lab: Lab, view: demo_table.View, commit: str) -> None:
@@ -168,24 +172,26 @@ class Demo:
 
         def done(application: Object) -> bool:
             witness.see(self._rows, commit)
-            failed = [row.cluster for row in self._rows if row.phase == "Failed"]
-            if failed:
-                raise DemoFailed("no rollback of a good version", f"Failed in {', '.join(failed)}")
+            if any(row.phase == "Failed" for row in self._rows):
+                return True
             return not list(witness.missing(lab.members)) and demo_table.is_ready(application)
 
         try:
             await self._follow(lab, view, done, SUCCEEDED_WITHIN)
         except DemoFailed as failure:
             raise DemoFailed(self.step, "; ".join([*witness.missing(lab.members), str(failure)])) from None
+        if failed := [row.cluster for row in self._rows if row.phase == "Failed"]:
+            told = [await _warnings(lab.members[name]) for name in failed]
+            raise DemoFailed(self.step, f"rolled back in {', '.join(failed)}\n" + "\n".join(told))
         self._say("every member reports Succeeded")
 
     async def _promoted(self, lab: Lab) -> None:
-        self._next(f"backend-primary runs {IMAGE}:{SECOND} in every member")
+        self._next(f"backend-primary runs {IMAGE}:{self._version} in every member")
         for name, member in lab.members.items():
             path = "/apis/apps/v1/namespaces/webapp/deployments/backend-primary"
             primary = await member.api.get(path)
             image = primary["spec"]["template"]["spec"]["containers"][0]["image"]
-            if image != f"{IMAGE}:{SECOND}":
+            if image != f"{IMAGE}:{self._version}":
                 raise DemoFailed(self.step, f"{image} in {name}")
         self._say(self.step)
 
@@ -267,6 +273,13 @@ async def _versions(hub: LabCluster) -> AsyncIterator[Object]:
                 if event["type"] in ("ADDED", "MODIFIED"):
                     yield event["object"]
         await asyncio.sleep(RETRY)
+
+
+async def _warnings(member: LabCluster) -> str:
+    """What Flagger found fault with."""
+    events = await member.api.items("/api/v1/namespaces/webapp/events")
+    found = sorted((e.get("lastTimestamp") or "", e["message"]) for e in events if e["type"] == "Warning")
+    return "\n".join(f"  {member.name}: {time} {message}" for time, message in found)
 
 
 def _summary(application: Object) -> str:

@@ -33,7 +33,7 @@ def canary(namespace):
             "service": {"name": "backend", "port": 9898, "targetPort": "http", "hosts": [f"backend.{namespace}"]},
             "analysis": {
                 "interval": "10s",
-                "threshold": 2,
+                "threshold": 3,
                 "maxWeight": 50,
                 "stepWeight": 50,
                 "metrics": metrics,
