@@ -37,6 +37,7 @@ class MemberReconciler:
         self._writes = writes
         self._orphans = Orphans(world)
         self._was_ready: dict[Key, bool] = {}
+        self._cleared: set[Key] = set()
 
     async def reconcile(self, key: Key) -> float | None:
         kind, _, name = key.name.partition("/")
@@ -44,13 +45,18 @@ class MemberReconciler:
         if obj is None:
             await self._world.members.drop(kind, name, key.namespace)
             self._was_ready.pop(key, None)
+            self._cleared.discard(key)
             return None
         failure = await self._check(kind, name, key.namespace, obj)
         await self._show(kind, obj, failure)
         is_ready = failure is None
         if is_ready and not self._was_ready.get(key, False):
-            await self._returned(key, kind, name)
+            self._returned(key, kind, name)
         self._was_ready[key] = is_ready
+        if is_ready and key not in self._cleared:
+            await self._clear(key, kind, name)
+        elif not is_ready:
+            self._cleared.discard(key)
         settings = self._world.settings
         seconds = settings.member_check_interval if is_ready else UNREACHABLE_CHECK
         return jittered(seconds, settings.interval_jitter, random.random())  # noqa: S311
@@ -83,10 +89,14 @@ class MemberReconciler:
                 self._world.recorder.warning(obj, failure.reason, failure.message)
             await self._writes.status(ATTACHED_CLUSTERS, obj, status.dump())
 
-    async def _returned(self, key: Key, kind: str, name: str) -> None:
-        """Everything that waited for this member goes on."""
+    async def _clear(self, key: Key, kind: str, name: str) -> None:
+        """Prune what was left on it while it was lost; once is enough while it stays."""
         cluster = self._world.members.ready(kind, name, key.namespace).cluster
-        await self._orphans.resume(key.namespace, kind, name, cluster)
+        if await self._orphans.resume(key.namespace, kind, name, cluster):
+            self._cleared.add(key)
+
+    def _returned(self, key: Key, kind: str, name: str) -> None:
+        """Everything that waited for this member goes on."""
         for obj in self._world.store.all(CLUSTER_SYNCS.plural, key.namespace):
             if obj["spec"]["cluster"] == {"kind": kind, "name": name}:
                 self._world.queues.syncs.add(Key(key.namespace, obj["metadata"]["name"]))

@@ -1,4 +1,8 @@
-"""What could not be pruned from a lost member: recorded in a ConfigMap, taken up again when the member returns."""
+"""What could not be pruned from a lost member: recorded in a ConfigMap, taken up again when the member returns.
+
+Where a ClusterSync of the same name is there again by then, it takes the record over as its inventory: nobody but it
+may then decide which of the objects are to go.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,15 @@ from typing import Any
 import orjson
 
 from fleet_rollout.control.draft import Draft
-from fleet_rollout.control.world import CONFIG_MAPS, World
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.world import CLUSTER_SYNCS, CONFIG_MAPS, World
 from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.names import MANAGER_HUB, NAME_LIMIT, short_hash
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.prune import Pruner
-from fleet_rollout_api.cluster_sync import InventoryEntry
+from fleet_rollout_api.cluster_sync import InventoryEntry, RolloutRecord
 
 PREFIX = "fleet-rollout-orphans-"
 
@@ -35,36 +41,63 @@ class Orphans:
         sync = draft.sync
         entries = await draft.inventory()
         rollout = draft.status.rollout
-        left = {
+        left: dict[str, Any] = {
             "cluster": sync.spec.cluster.dump(),
             "name": sync.metadata.name,
             "namespace": sync.metadata.namespace,
             "application": sync.spec.application,
             "hub": self._world.hub_uid,
-            "entries": [entry.dump() for entry in [*entries, *(rollout.objects if rollout else [])]],
+            "entries": [entry.dump() for entry in entries],
+            "rollout": rollout.dump() if rollout else None,
         }
-        key = f"{sync.metadata.namespace}.{sync.metadata.name}"
-        await self._store(sync.metadata.namespace, sync.spec.cluster.name, {key: orjson.dumps(left).decode()})
-        message = f"{len(left['entries'])} objects are left on {sync.spec.cluster.name}, which cannot be reached"
+        text = orjson.dumps(left).decode()
+        await self._store(sync.metadata.namespace, sync.spec.cluster.name, {_data_key(draft.key): text})
+        count = len(entries) + len(rollout.objects if rollout else [])
+        message = f"{count} objects are left on {sync.spec.cluster.name}, which cannot be reached"
         self._world.recorder.warning(draft.obj, "Orphaned", message)
 
-    async def resume(self, namespace: str, kind: str, cluster_name: str, cluster: Cluster) -> None:
-        """Prune what is recorded for a member that answers again, then drop the record."""
+    async def adopt(self, draft: Draft) -> None:
+        """Take over what an earlier ClusterSync of this name left: into the status first, then off the record."""
+        sync = draft.sync
+        cluster = sync.spec.cluster
+        text = (await self._recorded(sync.metadata.namespace, cluster.name)).get(_data_key(draft.key))
+        if text is None or (left := orjson.loads(text))["cluster"] != cluster.dump():
+            return
+        await draft.keep_inventory(_entries(left))
+        draft.change(rollout=_rollout(left))
+        await draft.write()
+        await self._store(sync.metadata.namespace, cluster.name, {_data_key(draft.key): None})
+
+    async def resume(self, namespace: str, kind: str, cluster_name: str, cluster: Cluster) -> bool:
+        """Prune what is recorded for a member that answers again, then drop the record; False where some is left."""
+        is_done = True
+        for key, text in (await self._recorded(namespace, cluster_name)).items():
+            left = orjson.loads(text)
+            if left["namespace"] != namespace or left["cluster"]["kind"] != kind:
+                continue
+            again = self._world.store.get(CLUSTER_SYNCS.plural, Key(namespace, left["name"]))
+            if again is None:
+                await self._prune(left, cluster)
+            elif not (again.get("status") or {}).get("inventory"):
+                is_done = False  # not adopted yet
+                continue
+            await self._store(namespace, cluster_name, {key: None})
+        return is_done
+
+    async def _recorded(self, namespace: str, cluster_name: str) -> dict[str, str]:
         own = self._world.settings.own_namespace
         found = await self._world.hub.get(CONFIG_MAPS, record_name(namespace, cluster_name), own)
-        for key, text in ((found or {}).get("data") or {}).items():
-            left = orjson.loads(text)
-            if left["namespace"] == namespace and left["cluster"]["kind"] == kind:
-                await self._prune(left, cluster)
-                await self._store(namespace, cluster_name, {key: None})
+        data: dict[str, str] = (found or {}).get("data") or {}
+        return data
 
     async def _prune(self, left: dict[str, Any], cluster: Cluster) -> None:
         owner = Owner(
             name=left["name"], namespace=left["namespace"], application=left["application"], hub_uid=left["hub"]
         )
-        entries = [InventoryEntry.model_validate(entry) for entry in left["entries"]]
+        rollout = _rollout(left)
         pruner = Pruner(cluster, owner)
-        await pruner.prune(entries)
+        with kube_errors("PruneFailed", f"{left['cluster']['kind']}/{left['cluster']['name']}"):
+            await pruner.prune([*_entries(left), *(rollout.objects if rollout else [])])
         if pruner.failure is not None:
             raise Transient("PruneFailed", pruner.failure)
 
@@ -75,3 +108,15 @@ class Orphans:
             made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": own}}
             await self._world.hub.create(CONFIG_MAPS, made, manager=MANAGER_HUB)
         await self._world.hub.patch(CONFIG_MAPS, name, own, {"data": data}, kind="merge", manager=MANAGER_HUB)
+
+
+def _data_key(sync: Key) -> str:
+    return f"{sync.namespace}.{sync.name}"
+
+
+def _entries(left: dict[str, Any]) -> list[InventoryEntry]:
+    return [InventoryEntry.model_validate(entry) for entry in left["entries"]]
+
+
+def _rollout(left: dict[str, Any]) -> RolloutRecord | None:
+    return RolloutRecord.model_validate(left["rollout"]) if left["rollout"] else None

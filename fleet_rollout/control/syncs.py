@@ -19,6 +19,7 @@ from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.inventories import Inventories
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.objects import HealthCheckFailed, Objects
+from fleet_rollout.control.orphans import Orphans
 from fleet_rollout.control.rollouts import Rollouts
 from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
@@ -54,6 +55,7 @@ class SyncReconciler:
         self._objects = objects
         self._rollouts = rollouts
         self._deletions = Deletions(world, writes, targets, rollouts, objects)
+        self._orphans = Orphans(world)
         self._memory: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -86,6 +88,8 @@ class SyncReconciler:
         """Apply if there is a reason to, look at health if it is awaited, mirror the Canary, write."""
         if draft.sync.spec.artifact is None:
             raise Waiting("ArtifactFailed", "Source artifact not found, retrying in 30s", retry_after=30.0)
+        if draft.status.inventory is None:
+            await self._orphans.adopt(draft)
         memory = self._remember(draft)
         wanted = decide.fingerprint(draft.sync.spec)
         work = self._work(draft, wanted, memory)

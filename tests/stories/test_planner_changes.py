@@ -1,0 +1,168 @@
+"""What leaves: clusters, labels, policies, Fleets. Each prunes what it had brought, and a new name hands over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+def config_map(name: str, **data: str) -> str:
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+
+
+def policy(story: Any, name: str, folder: str = "app", **fields: Any) -> dict[str, Any]:
+    common = {"interval": "1h", "path": f"./{folder}", "prune": True, "targetNamespace": story.namespace}
+    return {"name": name, "kustomization": common | fields}
+
+
+async def synced(story: Any, *policies: dict[str, Any], **labels: dict[str, str]) -> Any:
+    """An Application on m1 and m2, everything applied."""
+    repository = await story.git_repo({"app/a.yaml": config_map("a"), "db/b.yaml": config_map("b")})
+    await story.fleet("m1", "m2", labels=labels)
+    await story.start()
+    await story.application(repository, *policies)
+    await story.condition("Ready", "True")
+    return repository
+
+
+async def test_a_cluster_that_leaves_the_fleet_is_cleaned_up(story: Any) -> None:
+    """G34: its objects, its ClusterSync and its row go; the other cluster's stay. It may come back."""
+    await synced(story, policy(story, "web"))
+    uid = (await story.config_map("m1", "a"))["metadata"]["uid"]
+    await story.set_fleet(["m1"])
+    await story.gone("clustersyncs", "web-attachedcluster-m2")
+    assert await story.config_map("m2", "a") is None
+
+    async def has_one_row() -> bool:
+        rows = (await story.read())["status"]["syncStatus"]
+        return [row["name"] for row in rows] == ["web-attachedcluster-m1"]
+
+    await story.until(has_one_row)
+    assert (await story.config_map("m1", "a"))["metadata"]["uid"] == uid
+    await story.set_fleet(["m1", "m2"])
+    await story.row("web-attachedcluster-m2", ready="True")
+    assert await story.config_map("m2", "a") is not None
+
+
+async def test_a_cluster_whose_label_no_longer_matches_is_cleaned_up(story: Any) -> None:
+    """G34: the Fleet is as it was, the label of the cluster object changed."""
+    chosen = policy(story, "web")
+    chosen["destination"] = {"fleet": "fleet", "clusterSelector": {"matchLabels": {"env": "prod"}}}
+    await synced(story, chosen, m1={"env": "prod"}, m2={"env": "prod"})
+    assert await story.config_map("m2", "a") is not None
+    await story.attach("m2", labels={"m2": {"env": "test"}})
+    await story.gone("clustersyncs", "web-attachedcluster-m2")
+    assert await story.config_map("m2", "a") is None
+    assert await story.config_map("m1", "a") is not None
+
+
+async def test_a_policy_that_keeps_its_objects_leaves_them(story: Any) -> None:
+    """G34: "or orphaned by policy"."""
+    await synced(story, policy(story, "web", deletionPolicy="Orphan"))
+    await story.set_fleet(["m1"])
+    await story.gone("clustersyncs", "web-attachedcluster-m2")
+    assert await story.config_map("m2", "a") is not None
+
+
+async def test_a_removed_policy_prunes_what_it_had_brought(story: Any) -> None:
+    """G34: Kurator leaves the child and its workload for ever (its defect 6)."""
+    repository = await synced(story, policy(story, "web"), policy(story, "db", "db"))
+    await story.application(repository, policy(story, "web"))
+    await story.gone("clustersyncs", "db-attachedcluster-m1", "db-attachedcluster-m2")
+    for member in ("m1", "m2"):
+        assert await story.config_map(member, "b") is None
+        assert await story.config_map(member, "a") is not None
+
+
+async def test_a_renamed_policy_hands_its_objects_over(story: Any) -> None:
+    """G34: the objects are the same ones afterwards, never deleted in between."""
+    repository = await synced(story, policy(story, "old"))
+    before = {m: (await story.config_map(m, "a"))["metadata"]["uid"] for m in ("m1", "m2")}
+    await story.application(repository, policy(story, "new"))
+    await story.gone("clustersyncs", "old-attachedcluster-m1", "old-attachedcluster-m2")
+    await story.condition("Ready", "True")
+    for member, uid in before.items():
+        found = (await story.config_map(member, "a"))["metadata"]
+        assert found["uid"] == uid
+        assert found["labels"]["kustomize.toolkit.fluxcd.io/name"] == f"new-attachedcluster-{member}"
+
+
+async def test_a_renamed_policy_that_fails_leaves_the_objects_alone(story: Any) -> None:
+    """G34: the hand-over waits until the new policy has the objects, and says so in a row."""
+    repository = await synced(story, policy(story, "old"))
+    await story.application(repository, policy(story, "new", folder="missing"))
+    await story.row("old-attachedcluster-m1", message="kept until new-attachedcluster-m1 has taken over")
+    await story.condition("Ready", "False")
+    assert await story.config_map("m1", "a") is not None
+    await story.application(repository, policy(story, "new"))
+    await story.gone("clustersyncs", "old-attachedcluster-m1", "old-attachedcluster-m2")
+    assert await story.config_map("m1", "a") is not None
+
+
+async def test_a_policy_switched_to_helm_prunes_its_objects(story: Any) -> None:
+    """G34: what the kustomization had brought goes, and the condition names the field that is not carried out."""
+    repository = await synced(story, policy(story, "web"), policy(story, "db", "db"))
+    helm = {"name": "web", "helm": {"chart": {"spec": {"chart": "./chart"}}, "interval": "1h"}}
+    await story.application(repository, helm, policy(story, "db", "db"))
+    refused = await story.condition("Ready", "False", "NotSupportedYet")
+    assert "spec.syncPolicies[0].helm" in refused["message"]
+    await story.gone("clustersyncs", "web-attachedcluster-m1", "web-attachedcluster-m2")
+    for member in ("m1", "m2"):
+        assert await story.config_map(member, "a") is None
+        assert await story.config_map(member, "b") is not None
+
+
+async def test_an_application_goes_although_its_fleet_went_first(story: Any) -> None:
+    """G38: it does not wait for the Fleet (Kurator's defect 7), and what it had brought is pruned."""
+    await synced(story, policy(story, "web"))
+    await story.delete("fleets", "fleet")
+    await story.delete("applications", "web")
+    await story.gone("applications", "web")
+    assert await story.hub.api.items(story.path("clustersyncs")) == []
+    for member in ("m1", "m2"):
+        assert await story.config_map(member, "a") is None
+
+
+async def test_a_deleted_cluster_object_leaves_a_record_of_what_it_holds(story: Any) -> None:
+    """Giving up on a lost member: at once where the way to it is gone; taken up again when it is attached again."""
+    await synced(story, policy(story, "web"))
+    await story.delete("attachedclusters", "m2")
+    await story.gone("clustersyncs", "web-attachedcluster-m2")
+    record = await story.config_map("hub", "fleet-rollout-orphans-m2")
+    assert f"{story.namespace}_a__ConfigMap" in record["data"][f"{story.namespace}.web-attachedcluster-m2"]
+    failed = await story.condition("Ready", "False", "ClusterNotFound")
+    assert f"AttachedCluster/{story.namespace}/m2 not found" in failed["message"]
+    assert await story.config_map("m1", "a") is not None
+
+    await story.set_fleet(["m1"])
+    await story.condition("Ready", "True")
+    assert await story.config_map("m2", "a") is not None
+    await story.attach("m2")
+
+    async def is_pruned() -> bool:
+        return await story.config_map("m2", "a") is None
+
+    await story.until(is_pruned)
+
+    async def is_settled() -> bool:
+        return not (await story.config_map("hub", "fleet-rollout-orphans-m2") or {}).get("data")
+
+    await story.until(is_settled)
+
+
+async def test_a_cluster_that_comes_back_keeps_what_is_wanted_again(story: Any) -> None:
+    """Giving up on a lost member: its record must not delete what was applied anew since."""
+    await synced(story, policy(story, "web"))
+    await story.delete("attachedclusters", "m2")
+    await story.gone("clustersyncs", "web-attachedcluster-m2")
+    uid = (await story.config_map("m2", "a"))["metadata"]["uid"]
+    await story.attach("m2")
+    await story.row("web-attachedcluster-m2", ready="True")
+
+    async def is_settled() -> bool:
+        return not (await story.config_map("hub", "fleet-rollout-orphans-m2") or {}).get("data")
+
+    await story.until(is_settled)
+    await story.row("web-attachedcluster-m2", ready="True")
+    assert (await story.config_map("m2", "a"))["metadata"]["uid"] == uid
