@@ -16,7 +16,7 @@ from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide.plan import SyncPlan
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.rollout_phase import Verdict
-from fleet_rollout.decide.rows import ROLLOUT_FAILED, RowState, Standing, compact, row_states, written
+from fleet_rollout.decide.rows import HAND_OVER, ROLLOUT_FAILED, RowState, Standing, compact, row_states, written
 from fleet_rollout.decide.summary import places, sentence, summary
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.cluster_sync import ClusterSync
@@ -165,6 +165,8 @@ def _without_content(whole: _Whole) -> Standing | None:
 
 def _unfinished(whole: _Whole) -> Standing | None:
     found = [row for row in whole.rows if row.standing.ready == "Unknown"]
+    if any(row.standing.ready == "False" for row in whole.rows):
+        found = [row for row in found if row.standing.reason != HAND_OVER]  # it waits for a row that has failed
     if found:
         return Standing("Unknown", "Progressing", sentence(found))
     if not whole.plan.complete:

@@ -18,6 +18,7 @@ from fleet_rollout_api.flagger import CanaryCondition, CanaryStatus
 
 ROLLOUT_READY = "RolloutReady"
 ROLLOUT_FAILED = "RolloutFailed"
+HAND_OVER = "HandOverPending"
 # Counted instead of the Canary's phase while that is about older content.
 PENDING = "Pending"
 MESSAGE_LIMIT = 600
@@ -78,7 +79,7 @@ def row_states(plan: SyncPlan, syncs: Sequence[ClusterSync], wanted: str | None)
         sync, spec = by_name[name], by_name[name].spec
         child = names.child_name(spec.policy, spec.cluster.kind, spec.cluster.name)
         if name in held:
-            standing = Standing("Unknown", "HandOverPending", f"kept until {', '.join(held[name])} has taken over")
+            standing = Standing("Unknown", HAND_OVER, f"kept until {', '.join(held[name])} has taken over")
             rows.append(RowState(child, spec.policy, spec.cluster, sync, standing, leaving=True))
         else:
             rows.append(_state(child, spec.policy, spec.cluster, sync, wanted, None))

@@ -79,6 +79,9 @@ class ApiError(Exception):
         return self.status == 410
 
 
+BAD_CREDENTIALS = "refused the kubeconfig's credentials (401); put fresh ones into its Secret"
+
+
 class NoSuchKind(ApiError):
     """The API server does not serve this kind (its CRD may be missing)."""
 

@@ -18,7 +18,7 @@ from fleet_rollout.errors import FleetRolloutError, Terminal, Transient, Waiting
 from fleet_rollout.kube.access import connection_from_kubeconfig, expired
 from fleet_rollout.kube.breaker import REASON, Breaker
 from fleet_rollout.kube.client import Cluster, Connection, Event, Resource
-from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.kube.errors import BAD_CREDENTIALS, ApiError, Unreachable
 from fleet_rollout.kube.transport import Fence
 from fleet_rollout.kube.watch import Pulse, watch_forever
 from fleet_rollout.settings import Settings
@@ -88,7 +88,7 @@ class Member:
             return self._breaker.fact
         except ApiError as error:
             if error.is_unauthorized:
-                return "refused the kubeconfig's credentials (401); put fresh ones into its Secret"
+                return BAD_CREDENTIALS
             if error.is_forbidden:
                 return f"{error.message}; grant the rights of config/rbac/member"
             return error.message

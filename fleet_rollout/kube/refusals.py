@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from fleet_rollout.decide.inventory import Ref
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube.client import ApiError, NoSuchKind, Unreachable
+from fleet_rollout.kube.errors import BAD_CREDENTIALS
 
 FAILED = "ReconciliationFailed"
 UNREACHABLE = "ClusterUnreachable"
@@ -37,9 +38,8 @@ def reached(cluster: str) -> Iterator[None]:
     except Unreachable as error:
         raise Transient(UNREACHABLE, error.message) from error
     except ApiError as error:
-        raise Transient(
-            FAILED, f"{cluster} refused ({error.reason}): {error.message}", retry_after=error.retry_after
-        ) from error
+        fact = BAD_CREDENTIALS if error.is_unauthorized else f"refused ({error.reason}): {error.message}"
+        raise Transient(FAILED, f"{cluster} {fact}", retry_after=error.retry_after) from error
 
 
 def refusal(ref: Ref, step: str, error: ApiError) -> str:

@@ -397,6 +397,13 @@ def test_what_is_held_says_whom_it_waits_for():
     assert found["syncStatus"][1]["message"] == "kept until new-attachedcluster-m1 has taken over"
 
 
+def test_a_failure_is_not_hidden_by_what_is_held_for_it():
+    new = sync("m1", condition("Ready", "False", "ArtifactFailed", "no such path"), policy="new", applied=None)
+    old = sync("m1", policy="old")
+    plan = planned(new, held=(Held(old.metadata.name, (new.metadata.name,)),))
+    assert claims(status(old, new, plan=plan), *ALL)[0] == ("False", "ArtifactFailed")
+
+
 M1 = ClusterReference(kind="AttachedCluster", name="m1")
 
 
