@@ -13,7 +13,7 @@ import time
 from typing import NamedTuple, Protocol
 
 from fleet_rollout import measures
-from fleet_rollout.control.queue import BACKGROUND, Queue
+from fleet_rollout.control.queue import BACKGROUND, Closed, Queue
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient, Waiting
 from fleet_rollout.kube.errors import ApiError, Unreachable
@@ -56,14 +56,17 @@ class Loop:
         self._failures: dict[Key, int] = {}
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled, or until the queue is closed and what had been begun is done."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._work())
 
     async def _work(self) -> None:
         while True:
-            key = await self._queue.get()
+            try:
+                key = await self._queue.get()
+            except Closed:
+                return
             started = time.monotonic()
             result = "error"
             try:

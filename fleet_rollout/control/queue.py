@@ -19,6 +19,10 @@ LIVE = 1
 BACKGROUND = 0  # first listings and periodic work: a restart must not delay a live change
 
 
+class Closed(Exception):
+    """The queue hands out nothing more."""
+
+
 @dataclass
 class _Entry:
     due: float
@@ -38,6 +42,12 @@ class Queue(Generic[K]):
         self._again: dict[K, _Entry] = {}
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Hand out nothing more: whoever asks from now on, or is waiting now, gets Closed."""
+        self._is_closed = True
+        self._changed.set()
 
     def add(self, key: K, *, delay: float = 0.0, priority: int = LIVE) -> None:
         """Ask for `key` to be worked on in `delay` seconds, or earlier if that was asked before."""
@@ -63,8 +73,10 @@ class Queue(Generic[K]):
         self._again.pop(key, None)
 
     async def get(self) -> K:
-        """Wait for the next key that is due. The caller answers with `done(key)`."""
+        """Wait for the next key that is due. The caller answers with `done(key)`. Raises Closed after `close`."""
         while True:
+            if self._is_closed:
+                raise Closed
             self._promote()
             while self._now:
                 _, due, _, key = heapq.heappop(self._now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER
 from fleet_rollout.errors import Terminal
 from fleet_rollout.kube.access import connection_from_file, in_cluster
 from fleet_rollout.kube.client import Cluster, Connection, Resource
-from fleet_rollout.kube.errors import NoSuchKind
+from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
 from fleet_rollout.kube.lease import Leadership
 from fleet_rollout.kube.member import Members
 from fleet_rollout.kube.watch import watch_forever
@@ -50,6 +50,8 @@ RELIST = 300.0
 STUCK = 1800.0
 MEMBER_WORKERS = 32
 APPLICATION_WORKERS = 8
+# Of the shutdown time-out; the rest is for closing watches and listeners.
+SHARE_OF_WORK = 0.6
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 
 
@@ -72,19 +74,30 @@ class Health:
         return f"a key has waited for {overdue:.0f}s" if overdue > STUCK else None
 
 
-async def run(settings: Settings, *, ready: asyncio.Event | None = None, health: Health | None = None) -> None:
-    """Serve until cancelled. `ready` is set when this replica leads and has read the hub."""
-    service = Service(settings, health or Health(), ready or asyncio.Event())
+async def run(
+    settings: Settings,
+    *,
+    ready: asyncio.Event | None = None,
+    health: Health | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until `stop` is set or this is cancelled. `ready` is set when this replica leads and has read the hub.
+
+    At `stop` nothing new is begun and what is under way is finished, as far as the shutdown time-out allows; cancelled,
+    everything is cut at once. Either way the Lease is given back.
+    """
+    service = Service(settings, health or Health(), ready or asyncio.Event(), stop or asyncio.Event())
     await service.run()
 
 
 class Service:
     """One replica."""
 
-    def __init__(self, settings: Settings, health: Health, ready: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, health: Health, ready: asyncio.Event, stop: asyncio.Event) -> None:
         self._settings = settings
         self._health = health
         self._ready = ready
+        self._stop = stop
         self._connection = connect(settings)
         self._sources = Sources(settings)
         self._renderer = Renderer(settings)
@@ -102,10 +115,35 @@ class Service:
             await self._sources.start()
             await stack.enter_async_context(receiving.serve())
             self._health.receiver_url = receiving.url
-            await leadership.run(lambda: self._lead(leadership))
+            await self._until_stopped(leadership.run(lambda: self._lead(leadership)))
+
+    async def _until_stopped(self, serving: Coroutine[Any, Any, None]) -> None:
+        """Serve; at `stop` a leader may finish what it has begun, anybody else ends at once."""
+        task = asyncio.create_task(serving)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and self._health.is_leading:
+                await asyncio.wait({task}, timeout=self._settings.shutdown_timeout * SHARE_OF_WORK)
+        finally:
+            stopping.cancel()
+            task.cancel()
+            await asyncio.wait({task, stopping})
+        if not task.cancelled():
+            task.result()
 
     async def _lead(self, leadership: Leadership) -> None:
-        """What only the leader does; cancelled when leadership ends."""
+        """What only the leader does; cancelled when leadership ends. A hub that fails for a while is asked again."""
+        while True:
+            try:
+                await self._lead_once(leadership)
+            except (ApiError, Unreachable) as error:
+                log.warning("the hub: %s; trying again", error)
+                await asyncio.sleep(self._settings.retry_min)
+            else:
+                return
+
+    async def _lead_once(self, leadership: Leadership) -> None:
         async with self._world(leadership) as world:
             self._health.store, self._health.queues = world.store, world.queues
             writes = HubWrites(world.hub, world.store)
@@ -139,15 +177,29 @@ class Service:
         self._ready.set()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch_users(world, served))
-                group.create_task(self._watch_syncs(world))
-                group.create_task(self._relist(world, served))
-                group.create_task(world.recorder.run())
-                group.create_task(artifacts.collect())
-                for loop in loops:
-                    group.create_task(loop.run())
+                watching = [
+                    group.create_task(self._watch_users(world, served)),
+                    group.create_task(self._watch_syncs(world)),
+                    group.create_task(self._relist(world, served)),
+                    group.create_task(world.recorder.run()),
+                    group.create_task(artifacts.collect()),
+                ]
+                working = [group.create_task(loop.run()) for loop in loops]
+                await self._stop.wait()
+                await self._finished(world.queues, working)
+                for task in watching:
+                    task.cancel()
         finally:
             self._health.is_leading = False
+
+    @staticmethod
+    async def _finished(queues: Queues, working: list[asyncio.Task[None]]) -> None:
+        """Begin nothing new, and wait for what has been begun. Fetches are cut: they write nothing, and may hang."""
+        fetching, *writing = working
+        for queue in vars(queues).values():
+            queue.close()
+        fetching.cancel()
+        await asyncio.wait(writing)
 
     @contextlib.asynccontextmanager
     async def _world(self, leadership: Leadership) -> AsyncIterator[World]:
@@ -208,7 +260,13 @@ class Service:
             await asyncio.sleep(RELIST)
             for resource in WATCHED_BY_KOPF:
                 if resource.plural in served:
-                    await self._list(world, resource)
+                    await self._list_again(world, resource)
+
+    async def _list_again(self, world: World, resource: Resource) -> None:
+        try:
+            await self._list(world, resource)
+        except (ApiError, Unreachable) as error:
+            log.warning("%s could not be listed: %s", resource.plural, error)
 
     async def _watch_users(self, world: World, served: frozenset[str]) -> None:
         def seen(plural: str, type_: str | None, obj: dict[str, Any]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
 import signal
+import threading
 
 import uvloop
 
@@ -30,15 +31,33 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> None:
     health = Health()
-    work = asyncio.current_task()
-    assert work is not None
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if not stop.is_set():
+            log.info("stopping")
+            _exit_in(settings.shutdown_timeout)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
+        loop.add_signal_handler(number, end)
     async with telemetry.serve(settings.telemetry_address, probes(health)):
-        with contextlib.suppress(asyncio.CancelledError):
-            await run(settings, health=health)
+        await run(settings, health=health, stop=stop)
     log.info("stopped")
+
+
+def _exit_in(seconds: float) -> None:
+    """End the process then, whatever still runs: nothing is kept in memory alone, and the next one goes on."""
+
+    def exit_now() -> None:
+        log.warning("work did not end within the shutdown time-out; it is cut off")
+        logging.shutdown()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, exit_now)
+    timer.daemon = True
+    timer.start()
 
 
 def probes(health: Health) -> telemetry.Probes:

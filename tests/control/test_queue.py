@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_rollout.control.queue import BACKGROUND, LIVE, Queue
+from fleet_rollout.control.queue import BACKGROUND, LIVE, Closed, Queue
 
 
 class Clock:
@@ -103,3 +103,17 @@ def test_every_key_comes_out_exactly_once_at_its_earliest_time(adds: list[tuple[
         return out
 
     assert sorted(asyncio.run(drain())) == sorted({key for key, _, _ in adds})
+
+
+async def test_a_closed_queue_hands_out_nothing_and_lets_waiting_workers_go(queue: Queue[str]) -> None:
+    queue.add("busy")
+    assert await queue.get() == "busy"
+    waiting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    queue.add("new")
+    queue.close()
+    with pytest.raises(Closed):
+        await asyncio.wait_for(waiting, 1)
+    with pytest.raises(Closed):
+        await queue.get()
+    queue.done("busy")
