@@ -8,6 +8,7 @@ import os
 from aiohttp import web
 
 from fleet_rollout.settings import Settings
+from fleet_rollout.sources.listening import listen
 from fleet_rollout.sources.store import ArtifactStore
 
 CHUNK = 256 * 1024
@@ -44,9 +45,6 @@ def artifact_app(store: ArtifactStore) -> web.Application:
 
 async def serve_artifacts(store: ArtifactStore, settings: Settings) -> tuple[web.AppRunner, str]:
     """Listen on `settings.artifact_address`; port 0 takes a free one. Also returns the base URL for status."""
-    host, _, port = settings.artifact_address.rpartition(":")
     runner = web.AppRunner(artifact_app(store), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
-    bound = runner.addresses[0][1]
-    return runner, settings.artifact_url or f"http://{host or 'localhost'}:{bound}"
+    url = await listen(runner, "--artifact-address", settings.artifact_address)
+    return runner, settings.artifact_url or url

@@ -19,6 +19,7 @@ from aiohttp import web
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.settings import Settings
 from fleet_rollout.sources.hook_payloads import InvalidPayload, read_payload
+from fleet_rollout.sources.listening import listen
 from fleet_rollout.sources.signatures import is_signed
 from fleet_rollout.sources.store import NAME
 
@@ -158,11 +159,8 @@ async def serve_receiver(receiver: Receiver, settings: Settings) -> tuple[web.Ap
 
     Bodies are never unpacked, not even before a handler sees them.
     """
-    host, _, port = settings.receiver_address.rpartition(":")
     runner = web.AppRunner(receiver.app, access_log=None, auto_decompress=False)
-    await runner.setup()
-    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
-    return runner, f"http://{host or 'localhost'}:{runner.addresses[0][1]}"
+    return runner, await listen(runner, "--receiver-address", settings.receiver_address)
 
 
 async def _body(request: web.Request) -> bytes:
