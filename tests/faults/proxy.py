@@ -175,8 +175,10 @@ def _passed(answer: aiohttp.ClientResponse) -> dict[str, str]:
 
 def _reset(transport: asyncio.BaseTransport) -> None:
     """Close without a farewell: with linger 0 the kernel sends RST and drops what was not read yet."""
+    if transport.is_closing():  # it has no socket to ask for any more
+        return
     sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
+    if sock is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()  # type: ignore[attr-defined]

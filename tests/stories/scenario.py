@@ -62,6 +62,7 @@ class Run:
     commits: dict[str, str] = field(default_factory=dict)
     pictures: list[Object] = field(default_factory=list)
     restarts: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def apps(self) -> str:
@@ -88,6 +89,7 @@ class Run:
             namespace=self.namespace,
             own_namespace=self.namespace,
             data_dir=self.folder / "data",
+            **self.settings,
         )
 
     def kill(self) -> None:
