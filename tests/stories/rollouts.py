@@ -54,7 +54,7 @@ def custom_metric(name: str) -> Object:
 
 
 def rollout(story: Any, name: str = "podinfo", **changes: Any) -> Object:
-    """A weighted rollout of `name`; `routing` and `analysis` replace fields of the policy, the rest its own."""
+    """A weighted rollout of `name`; `routing` and `analysis` replace fields of the policy (None: leave it out)."""
     routing = {"canaryStrategy": {"stepWeight": 10, "maxWeight": 50}, **changes.pop("routing", {})}
     analysis = {
         "checkIntervalSeconds": 10,
@@ -67,7 +67,10 @@ def rollout(story: Any, name: str = "podinfo", **changes: Any) -> Object:
         "workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "namespace": story.namespace},
         "serviceName": name,
         "port": 9898,
-        "rolloutPolicy": {"trafficRouting": routing, "trafficAnalysis": analysis},
+        "rolloutPolicy": {
+            "trafficRouting": {key: value for key, value in routing.items() if value is not None},
+            "trafficAnalysis": analysis,
+        },
         **changes,
     }
 
