@@ -81,8 +81,9 @@ class Replica:
         return await self.metric("fleet_rollout_leader") == 1.0
 
     def words(self) -> list[dict[str, Any]]:
-        """Its log so far, one record a line."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Its log so far, one record a line; a line that is being written is left out."""
+        text = self.log.read_text() if self.log.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 class Launcher:
