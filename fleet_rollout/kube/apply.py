@@ -22,7 +22,7 @@ from fleet_rollout.decide.order import AWAITED_STAGES, CRD, rank, sort_for_apply
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube import refusals
 from fleet_rollout.kube.changes import Action, Change
-from fleet_rollout.kube.client import Cluster, NoSuchKind
+from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind
 from fleet_rollout.kube.live import Object, Reader, each, poll
 from fleet_rollout.kube.writer import ReplicaRule, Step, Writer
 from fleet_rollout.settings import Settings
@@ -106,12 +106,21 @@ class _Run:
             self.has_recorded = True
 
     async def _planned(self, objects: list[Object]) -> list[Step]:
-        live = await self.reader.found([ref_of(obj) for obj in objects], self.writer.owner.selector)
+        live = await self._live([ref_of(obj) for obj in objects])
 
         async def planned(obj: Object) -> Step:
             return await self.writer.plan(obj, live.get(ref_of(obj)))
 
         return await each(planned, objects, self.reader.at_once)
+
+    async def _live(self, refs: list[Ref]) -> Mapping[Ref, Object]:
+        """What is there. For who may not read, nothing: the dry run then names the object and the missing right."""
+        try:
+            return await self.reader.found(refs, self.writer.owner.selector)
+        except ApiError as error:
+            if error.is_forbidden:
+                return {}
+            raise
 
     async def _all_written(self, writes: list[Step]) -> dict[Ref, Object | None]:
         """Rank after rank; the objects of one rank do not wait for each other."""
