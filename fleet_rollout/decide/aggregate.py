@@ -96,7 +96,12 @@ def _conditions(whole: _Whole, previous: Mapping[str, Any] | None, now: datetime
         conds.SOURCE_READY: _source_ready(whole),
         conds.ROLLOUT_HEALTHY: _rollout_healthy(whole.rows),
     }
-    return _set(_known(previous), wanted, now, whole.application.metadata.generation)
+    found = _known(previous)
+    if missing := _engine_missing(whole):
+        wanted[conds.ENGINE_MISSING] = missing
+    else:
+        found = conds.remove(found, conds.ENGINE_MISSING)
+    return _set(found, wanted, now, whole.application.metadata.generation)
 
 
 def _set(
@@ -229,6 +234,19 @@ def _rollout_healthy(rows: Sequence[RowState]) -> Standing:
     if unfinished:
         return Standing("Unknown", "RolloutProgressing", f"unfinished in {places(unfinished)}")
     return Standing("True", "RolloutSucceeded")
+
+
+def _engine_missing(whole: _Whole) -> Standing | None:
+    """Where a Fleet wants Flagger to be installed and nothing in the member acts on the Canary; holds up nothing."""
+    engines = whole.plan.engines
+    missing = [
+        row for row in whole.rows if row.policy in engines and row.verdict is not None and row.engine_says is None
+    ]
+    if not missing:
+        return None
+    fleets = ", ".join(dict.fromkeys(engines[row.policy] for row in missing))
+    message = f"{fleets} spec.plugin.flagger is not carried out yet; install Flagger by hand in {places(missing)}"
+    return Standing("True", "NotSupportedYet", message)
 
 
 def _fitting(rows: Sequence[RowState], room: int) -> tuple[list[Status], int]:

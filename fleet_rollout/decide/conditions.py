@@ -21,6 +21,7 @@ STALLED = "Stalled"
 HEALTHY = "Healthy"
 SOURCE_READY = "SourceReady"
 ROLLOUT_HEALTHY = "RolloutHealthy"
+ENGINE_MISSING = "EngineMissing"  # there only while it is True
 
 # Readers look at these first; all others follow, those set at the newest generation before the rest.
 FIRST = {STALLED: 0, RECONCILING: 1, READY: 2}

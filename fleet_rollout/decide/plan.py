@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fleet_rollout.decide import conditions, dependencies, names
-from fleet_rollout.decide.placement import Clusters, Fleets, Placement, resolve
+from fleet_rollout.decide.placement import Clusters, Fleets, Placement, destination_of, resolve
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout_api.application import Application, SyncPolicy
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, ClusterSyncSpec, WantedArtifact
@@ -55,7 +55,8 @@ class Held:
 class SyncPlan:
     """What to do on the hub, and the rows that the status shows, policy by policy in the fleet's order.
 
-    `complete`: everything that the plan depends on had been read.
+    `complete`: everything that the plan depends on had been read. `engines`: by policy with a rollout, the Fleet that
+    wants Flagger to be installed (`spec.plugin.flagger`).
     """
 
     create: tuple[ClusterSync, ...] = ()
@@ -65,6 +66,7 @@ class SyncPlan:
     rows: tuple[Row, ...] = ()
     problems: tuple[Problem, ...] = ()
     complete: bool = True
+    engines: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def plan_syncs(
         tuple(rows),
         (*_source_problems(application), *scope.problems, *problems),
         complete=not scope.kept and not scope.kept_policies,
+        engines=_engines(application, scope.wanted, fleets),
     )
 
 
@@ -160,6 +163,16 @@ def labels_of(application: str, policy: str, cluster: ClusterReference) -> dict[
         names.POLICY_LABEL: label_value(policy),
         names.CLUSTER_LABEL: label_value(cluster.name),
     }
+
+
+def _engines(application: Application, wanted: Sequence[_Wanted], fleets: Fleets) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for want in wanted:
+        destination = destination_of(application, want.source)
+        fleet = fleets[destination.fleet] if destination is not None else None
+        if fleet is not None and want.source.rollout is not None and "flagger" in (fleet.spec.plugin or {}):
+            found[want.policy] = f"Fleet/{fleet.metadata.namespace}/{fleet.metadata.name}"
+    return found
 
 
 def _source_problems(application: Application) -> list[Problem]:

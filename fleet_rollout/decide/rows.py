@@ -59,9 +59,15 @@ class RowState:
         """The Canary's phase as it is counted."""
         if self.verdict is None:
             return None
+        said = self.engine_says
+        return said if said is not None and self.verdict is not Verdict.WAITING else PENDING
+
+    @property
+    def engine_says(self) -> str | None:
+        """The phase that an engine has written last, whatever content it is about; None where none is at work yet."""
         record = self.sync.status.rollout if self.sync is not None else None
         phase = (record.canary_status or {}).get("phase") if record is not None else None
-        return str(phase) if phase and self.verdict is not Verdict.WAITING else PENDING
+        return str(phase) if phase else None
 
 
 def row_states(plan: SyncPlan, syncs: Sequence[ClusterSync], wanted: str | None) -> list[RowState]:

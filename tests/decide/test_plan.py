@@ -134,6 +134,23 @@ def test_own_and_taken_go_by_owner():
     assert own_and_taken(application(), mine + others) == (mine, frozenset(s.metadata.name for s in others))
 
 
+def test_a_fleet_that_wants_flagger_is_named_for_its_rollouts():
+    rollout = {
+        "trafficRoutingProvider": "istio",
+        "workload": {"name": "cart"},
+        "serviceName": "cart",
+        "port": 80,
+        "rolloutPolicy": {"skipTrafficAnalysis": True},
+    }
+    app = application(policy("plain"), policy("rolled", rollout=rollout), policy("host", destination=None))
+    with_plugin = fleet("m1")
+    with_plugin["shop"] = with_plugin["shop"].model_copy(
+        update={"spec": with_plugin["shop"].spec.model_copy(update={"plugin": {"flagger": {}}})}
+    )
+    assert plan(app, fleets=with_plugin).engines == {"rolled": "Fleet/ns/shop"}
+    assert plan(app).engines == {}
+
+
 def test_nothing_changes_when_nothing_changed():
     syncs = carried_out(plan(application()))
     again = plan(application(), syncs)

@@ -215,6 +215,23 @@ async def test_commands_without_a_load_tester_are_refused(story: Any) -> None:
     assert urls == {"http://istio-system-testloader-m2-loadtester.istio-system/"}
 
 
+async def test_a_plug_in_that_is_not_installed_is_named_and_holds_up_nothing(story: Any) -> None:
+    """Design section 2: spec.plugin.flagger gives EngineMissing until an engine works on the Canary."""
+    await begin(story, files(), policy(story, rollout(story)))
+    place = Place(story)
+    await place.appears()
+    await story.set_fleet(["m2"], plugin={"flagger": {"trafficRoutingProvider": "istio"}})
+    found = await story.condition("EngineMissing", "True", "NotSupportedYet")
+    fleet = f"Fleet/{story.namespace}/fleet"
+    assert found["message"] == (
+        f"{fleet} spec.plugin.flagger is not carried out yet; install Flagger by hand in AttachedCluster/m2"
+    )
+    await place.judge("Initialized", "first")
+    await story.condition("Ready", "True")
+    conditions = (await story.read())["status"]["conditions"]
+    assert "EngineMissing" not in [each["type"] for each in conditions]
+
+
 async def test_the_autoscaler_of_the_workload_is_named_unless_it_is_turned_off(story: Any) -> None:
     """Part 9: autoscalerRef where an HPA targets the workload (Kurator leaves it out); a field turns it off."""
     scaler = {
