@@ -43,6 +43,7 @@ from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry, RolloutR
 from fleet_rollout_api.fleet import Fleet
 
 ROLLOUT_READY = "RolloutReady"
+HAND_OVER_POLL = 1.0
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 SERVICES = Resource("", "v1", "Service", "services", True)
 SCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True)
@@ -139,7 +140,7 @@ class Rollouts:
     async def _bring(self, draft: Draft, wanted: Wanted | None, record: RolloutRecord | None) -> float | None:
         cluster = self._targets.cluster(draft.sync)
         if record is not None and is_replaced(record, wanted):
-            again = await self._removals.remove(draft, cluster, leaving=False)
+            again = await self._remove(draft, cluster, record, leaving=False)
             if again is not None or wanted is None:
                 return again
             record = None
@@ -238,7 +239,29 @@ class Rollouts:
         """Take the rollout away because the whole ClusterSync goes; None when nothing of it is left."""
         if draft.status.rollout is None:
             return None
-        return await self._removals.remove(draft, cluster, leaving=True)
+        return await self._remove(draft, cluster, draft.status.rollout, leaving=True)
+
+    async def _remove(self, draft: Draft, cluster: Cluster, record: RolloutRecord, *, leaving: bool) -> float | None:
+        """Step by step; where another policy has this very rollout now, leave it to that one."""
+        heir = self._heir(draft.sync, record)
+        if heir is None:
+            return await self._removals.remove(draft, cluster, leaving=leaving)
+        if heir.status.rollout is None or is_replaced(heir.status.rollout, self.wanted(heir)):
+            return HAND_OVER_POLL
+        pruner = Pruner(cluster, self._targets.owner(draft.sync))
+        await pruner.prune(record.objects, siblings=frozenset(entry.id for entry in heir.status.rollout.objects))
+        if pruner.failure is not None:
+            raise Transient("PruneFailed", pruner.failure)
+        draft.change(rollout=None)
+        return None
+
+    def _heir(self, sync: ClusterSync, record: RolloutRecord) -> ClusterSync | None:
+        """The ClusterSync of a renamed policy, or of one that the rollout was moved to."""
+        for other in self._targets.siblings(sync):
+            wanted = None if other.metadata.deletion_timestamp else self.wanted(other)
+            if wanted is not None and not is_replaced(record, wanted):
+                return other
+        return None
 
 
 def place_of(sync: ClusterSync) -> Place | None:
