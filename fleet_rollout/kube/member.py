@@ -90,7 +90,7 @@ class Member:
             if error.is_unauthorized:
                 return BAD_CREDENTIALS
             if error.is_forbidden:
-                return f"{error.message}; grant the rights of config/rbac/member"
+                return f"{error.message}; grant the rights of config/member/base"
             return error.message
         return None if found is not None else "has no namespace kube-system; check the kubeconfig's server"
 

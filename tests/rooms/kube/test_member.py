@@ -162,7 +162,7 @@ async def test_missing_rights_are_named(fleet, member):
     made = await fleet.update(KIND, "m1", NAMESPACE, secret(member.kubeconfig_for("nobody")), "value")
     failure = await made.check()
     assert 'User "nobody" cannot get resource "namespaces"' in failure
-    assert failure.endswith("grant the rights of config/rbac/member")
+    assert failure.endswith("grant the rights of config/member/base")
 
 
 async def test_a_client_certificate_that_ends_while_in_use_is_noticed(fleet, member, eventually):
