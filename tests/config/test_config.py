@@ -1,0 +1,118 @@
+"""config/ and the Dockerfile: they build, they apply on a real API server, and they keep to the restricted standard."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from fleet_rollout.faces.cli.controller import controller
+from fleet_rollout.lab.programs import PROGRAMS
+from fleet_rollout.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config"
+FOLDERS = sorted(str(path.parent.relative_to(CONFIG)) for path in CONFIG.rglob("kustomization.yaml"))
+INSTALLS = ("default", "namespaced")
+
+
+async def built(cluster: Any, folder: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(await cluster.kubectl("kustomize", str(CONFIG / folder))))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+async def test_every_folder_builds(hub: Any, folder: str) -> None:
+    objects = await built(hub, folder)
+    assert objects
+    assert all(obj["kind"] and obj["metadata"]["name"] for obj in objects)
+
+
+@pytest.mark.parametrize("folder", INSTALLS)
+async def test_an_install_holds_no_crds(hub: Any, folder: str) -> None:
+    """Ruling "CRDs": deleting an install must not delete them, which would prune every fleet."""
+    assert "CustomResourceDefinition" not in {obj["kind"] for obj in await built(hub, folder)}
+
+
+@pytest.mark.parametrize("folder", INSTALLS)
+async def test_every_name_an_install_refers_to_is_in_it(hub: Any, folder: str) -> None:
+    objects = await built(hub, folder)
+    names = {(obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]) for obj in objects}
+    for obj in objects:
+        if obj["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            namespace = obj["metadata"].get("namespace") if obj["roleRef"]["kind"] == "Role" else None
+            assert (obj["roleRef"]["kind"], namespace, obj["roleRef"]["name"]) in names
+            for subject in obj["subjects"]:
+                assert (subject["kind"], subject["namespace"], subject["name"]) in names
+        if obj["kind"] == "Deployment":
+            account = obj["spec"]["template"]["spec"]["serviceAccountName"]
+            assert ("ServiceAccount", obj["metadata"]["namespace"], account) in names
+
+
+@pytest.mark.parametrize("folder", INSTALLS)
+async def test_the_deployment_is_admitted_under_the_restricted_standard(
+    spare: Any, namespace: Any, folder: str
+) -> None:
+    """The API server itself judges: a Pod of the template in a namespace that enforces `restricted`."""
+    (deployment,) = (obj for obj in await built(spare, folder) if obj["kind"] == "Deployment")
+    home = await namespace("restricted", on=[spare])
+    labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    await spare.api.merge(f"/api/v1/namespaces/{home}", labels)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "controller", "namespace": home},
+        "spec": deployment["spec"]["template"]["spec"],
+    }
+    await spare.api.request("POST", f"/api/v1/namespaces/{home}/pods", pod, params={"dryRun": "All"})
+
+
+@pytest.mark.parametrize("folder", INSTALLS)
+async def test_the_deployments_settings_are_settings(hub: Any, folder: str) -> None:
+    """A variable that nothing reads would be a setting that is silently not made."""
+    (deployment,) = (obj for obj in await built(hub, folder) if obj["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    known = set(re.findall(r"FLEET_ROLLOUT_\w+", CliRunner().invoke(controller, ["--help"], terminal_width=200).output))
+    assert {variable["name"] for variable in container["env"]} <= known
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > Settings().shutdown_timeout
+
+
+@pytest.mark.parametrize("folder", [*INSTALLS, "member/base", "member/tenant", "member/cluster-admin"])
+async def test_it_applies_on_a_real_api_server_and_again(spare: Any, folder: str) -> None:
+    """Server-side, validated strictly; the second time nothing changes."""
+    for attempt in range(2):
+        said = await spare.kubectl("apply", "--server-side", "--validate=strict", "-k", str(CONFIG / folder))
+        assert said.count("serverside-applied") == len(await built(spare, folder)), attempt
+    # Everything else may stay: it concerns namespaces that no other test uses.
+    await spare.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / "policies"))
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.split("#")[0].strip() if line.startswith("#") else line.strip() for line in text.splitlines()]
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines if line]
+
+
+def test_the_image_runs_as_nobody_and_takes_only_what_is_pinned() -> None:
+    """trust.md section 4: uid 65532, pinned uv, hashes required, wheels only, no latest."""
+    steps = instructions()
+    assert [argument for name, argument in steps if name == "USER"] == ["65532:65532"]
+    assert steps[-1][0] in ("CMD", "ENTRYPOINT")
+    runs = " ".join(argument for name, argument in steps if name == "RUN")
+    makefile = (ROOT / "Makefile").read_text()
+    (version,) = re.findall(r"^UV_VERSION := (\S+)$", makefile, re.MULTILINE)
+    assert f"uv=={version}" in runs
+    for needed in ("--locked", "--require-hashes", "--only-binary :all:", "--no-deps", "--no-install-recommends"):
+        assert needed in runs
+    assert not re.search(r"curl|wget|sudo|:latest|ADD https?:", (ROOT / "Dockerfile").read_text())
+    images = [argument for name, argument in steps if name == "ARG"]
+    assert all(":" in image.partition("=")[2] for image in images), "an image without a tag is whatever it is today"
+
+
+def test_the_image_has_the_lab_s_kustomize() -> None:
+    """Users and tests build with the same version."""
+    assert f"kustomize/v5@v{PROGRAMS['kustomize'].version.removeprefix('v')}" in (ROOT / "Dockerfile").read_text()

@@ -1,0 +1,123 @@
+"""A lab of its own with audit logs, for stories about who may do what: the service as the accounts of config/."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fleet_rollout.lab.lab import LabCluster
+
+Object = dict[str, Any]
+CONFIG = Path(__file__).parents[2] / "config"
+VERSION = "v1alpha1"
+GROUPS = {
+    "applications": "apps.kurator.dev",
+    "clustersyncs": "apps.kurator.dev",
+    "fleets": "fleet.kurator.dev",
+    "attachedclusters": "cluster.kurator.dev",
+}
+
+
+class Use(NamedTuple):
+    """A right that was used: what an RBAC rule names."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+def path(namespace: str, plural: str, name: str = "") -> str:
+    group = f"/apis/{GROUPS[plural]}/{VERSION}" if plural in GROUPS else "/api/v1"
+    return "/".join(filter(None, (group, "namespaces", namespace, plural, name)))
+
+
+async def apply(cluster: LabCluster, folder: str) -> None:
+    """`kubectl apply -k config/…`, as the README says."""
+    await cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CONFIG / folder))
+
+
+async def ensure_namespace(cluster: LabCluster, name: str) -> None:
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await cluster.api.apply(f"/api/v1/namespaces/{name}", body)
+
+
+async def attach(hub: LabCluster, namespace: str, name: str, kubeconfig: bytes) -> None:
+    """An AttachedCluster with this kubeconfig, in a Fleet of its own."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"{name}-kubeconfig", "namespace": namespace},
+        "data": {"value": base64.b64encode(kubeconfig).decode()},
+    }
+    cluster = {
+        "apiVersion": "cluster.kurator.dev/v1alpha1",
+        "kind": "AttachedCluster",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"kubeconfig": {"name": f"{name}-kubeconfig", "key": "value"}},
+    }
+    fleet = {
+        "apiVersion": "fleet.kurator.dev/v1alpha1",
+        "kind": "Fleet",
+        "metadata": {"name": "fleet", "namespace": namespace},
+        "spec": {"clusters": [{"kind": "AttachedCluster", "name": name}]},
+    }
+    for plural, obj in (("secrets", secret), ("attachedclusters", cluster), ("fleets", fleet)):
+        await hub.api.apply(path(namespace, plural, obj["metadata"]["name"]), obj, manager="story")
+
+
+def application(namespace: str, url: str, **policy: Any) -> Object:
+    """An Application of one policy."""
+    kustomization = {"interval": "1h", "path": "./", "prune": True, **policy.pop("kustomization", {})}
+    git = {"url": url, "interval": "1h", "ref": {"branch": "main"}}
+    return {
+        "apiVersion": "apps.kurator.dev/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "source": {"gitRepository": git},
+            "syncPolicies": [{"kustomization": kustomization, **policy}],
+            "destination": {"fleet": "fleet"},
+        },
+    }
+
+
+def audited(cluster: LabCluster, account: str) -> Iterator[Object]:
+    """What a service account (`namespace:name`) asked of the cluster, itself or as somebody else."""
+    user = f"system:serviceaccount:{account}"
+    for line in cluster.audit_log.read_text().splitlines():
+        event = json.loads(line)
+        if event["user"].get("username") == user and event["stage"] == "ResponseComplete":
+            yield event
+
+
+def refusals(events: list[Object]) -> list[str]:
+    """Requests that were answered with 403 (or 401)."""
+    refused = [e for e in events if e["responseStatus"]["code"] in (401, 403)]
+    return [f"{e['verb']} {e['requestURI']}: {e['responseStatus'].get('message')}" for e in refused]
+
+
+def uses(events: list[Object]) -> set[Use]:
+    """The rights that the account itself used; what it did as somebody else is that one's."""
+    found = set()
+    for event in events:
+        about = event.get("objectRef") or {}
+        if "resource" not in about or "impersonatedUser" in event:
+            continue
+        part = f"/{about['subresource']}" if about.get("subresource") else ""
+        found.add(Use(about.get("apiGroup", ""), about["resource"] + part, event["verb"]))
+    return found
+
+
+def granted(*objects: Object) -> set[Use]:
+    """The rights that Roles and ClusterRoles grant."""
+    return {
+        Use(group, resource, verb)
+        for obj in objects
+        for rule in obj["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }

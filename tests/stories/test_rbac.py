@@ -1,0 +1,299 @@
+"""The service with exactly the rights of config/, on hub and member, in lockdown (part 12; trust.md section 3).
+
+The API servers' audit logs say what was asked, by whom, and what was refused.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fleet_rollout.lab.api import ApiAnswer
+from fleet_rollout.lab.lab import Lab
+from tests.stories.guarded import (
+    CONFIG,
+    Use,
+    application,
+    apply,
+    attach,
+    audited,
+    ensure_namespace,
+    granted,
+    path,
+    refusals,
+    uses,
+)
+from tests.stories.replicas import Launcher
+
+CONTROLLER = "fleet-rollout-system:fleet-rollout-controller"
+SYNC = "fleet-rollout-system:fleet-rollout-sync"
+TENANT = "tenant"
+NAME = f"rbac-{os.environ.get('PYTEST_XDIST_TESTRUNUID', secrets.token_hex(8))[:12]}"
+ROLLOUT = {
+    "testLoader": True,
+    "trafficRoutingProvider": "istio",
+    "workload": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "backend", "namespace": TENANT},
+    "serviceName": "backend",
+    "port": 9898,
+    "rolloutPolicy": {
+        "trafficRouting": {"timeoutSeconds": 60, "canaryStrategy": {"maxWeight": 50, "stepWeight": 25}},
+        "trafficAnalysis": {
+            "checkIntervalSeconds": 10,
+            "checkFailedTimes": 5,
+            "metrics": [{"name": "request-success-rate", "intervalSeconds": 10, "thresholdRange": {"min": 99}}],
+        },
+    },
+}
+# Rights that other stories need and this one does not use, with the reason why they are there.
+NOT_USED_HERE_ON_THE_HUB = {
+    Use("apps.kurator.dev", "applications", "get"): "read again after a conflict",
+    Use("apps.kurator.dev", "clustersyncs", "get"): "read again after a conflict",
+    Use("fleet.kurator.dev", "fleets", "get"): "aggregated with list and watch",
+    Use("cluster.kurator.dev", "attachedclusters", "get"): "read again after a conflict",
+    Use("cluster.kurator.dev", "clusters", "get"): "Kurator's kind, where it is served",
+    Use("cluster.kurator.dev", "clusters", "list"): "Kurator's kind, where it is served",
+    Use("cluster.kurator.dev", "clusters", "watch"): "Kurator's kind, where it is served",
+    Use("", "configmaps", "create"): "orphan records and long inventories",
+    Use("", "configmaps", "patch"): "orphan records and long inventories",
+    Use("", "configmaps", "delete"): "long inventories",
+    Use("", "events", "patch"): "granted with create, as every recorder has it",
+}
+
+
+@pytest.fixture(scope="session")
+async def guarded() -> AsyncIterator[Lab]:
+    """Hub and a member with everything of config/ applied."""
+    async with Lab(["m1"], name=NAME, audit=True) as lab:
+        for folder in ("crd", "default"):
+            await apply(lab.hub, folder)
+        await lab.hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        await ensure_namespace(lab.hub, TENANT)
+        for folder in ("member/base", "member/tenant"):
+            await apply(lab.clusters["m1"], folder)
+        yield lab
+
+
+@pytest.fixture
+async def launcher(tmp_path: Path) -> AsyncIterator[Launcher]:
+    made = Launcher(tmp_path)
+    yield made
+    await made.close()
+
+
+def content() -> dict[str, str]:
+    """What `edit` may bring into the tenant's namespace."""
+    labels = {"app": "backend"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "backend", "namespace": TENANT},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": pod},
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "backend", "namespace": TENANT},
+        "spec": {"selector": labels, "ports": [{"name": "http", "port": 9898}]},
+    }
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": TENANT}}
+    return {f"{obj['kind']}.yaml": yaml.safe_dump(obj) for obj in (deployment, service, config_map)}
+
+
+async def test_the_accounts_of_config_are_enough_and_no_more(
+    guarded: Lab, launcher: Launcher, tmp_path: Path, eventually: Any
+) -> None:
+    """A sync in lockdown, a rollout, a second commit with a removal, and the deletion: no 403, no right unused."""
+    hub, member = guarded.hub, guarded.clusters["m1"]
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(await hub.service_account_kubeconfig(*CONTROLLER.split(":")))
+    await attach(hub, TENANT, "m1", await member.service_account_kubeconfig(*SYNC.split(":")))
+    repository = await guarded.git.create("tenant")
+    await repository.commit(content())
+    app = application(
+        TENANT, repository.url, kustomization={"serviceAccountName": "deployer", "force": False}, rollout=ROLLOUT
+    )
+    canary = f"/apis/flagger.app/v1beta1/namespaces/{TENANT}/canaries/backend"
+
+    async def said() -> str:
+        return yaml.safe_dump(await hub.api.items(path(TENANT, "clustersyncs")))
+
+    async with launcher.program(kubeconfig=kubeconfig, data_dir=tmp_path / "data", retry_max=1.0) as (replica, process):
+        await hub.api.apply(path(TENANT, "applications", "web"), app, manager="story")
+
+        async def has_canary() -> bool:
+            return await member.api.find(canary) is not None
+
+        try:
+            await eventually(has_canary)
+        except BaseException:
+            print(await said(), replica.log.read_text())
+            raise
+        assert await member.api.find(f"/api/v1/namespaces/{TENANT}/configmaps/settings")
+        second = await repository.commit({"ConfigMap.yaml": None})
+        await hub.api.merge(
+            path(TENANT, "applications", "web"), {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2"}}}
+        )
+
+        async def is_pruned() -> bool:
+            (sync,) = await hub.api.items(path(TENANT, "clustersyncs"))
+            return str((sync.get("status") or {}).get("lastAppliedRevision", "")).endswith(second)
+
+        await eventually(is_pruned)
+        assert await member.api.find(f"/api/v1/namespaces/{TENANT}/configmaps/settings") is None
+        await hub.api.delete(path(TENANT, "applications", "web"))
+
+        async def is_gone() -> bool:
+            return await hub.api.find(path(TENANT, "applications", "web")) is None
+
+        await eventually(is_gone)
+        assert await member.api.find(canary) is None
+        assert await member.api.find(f"/apis/apps/v1/namespaces/{TENANT}/deployments/backend") is None
+        replica.signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+    on_hub, on_member = list(audited(hub, CONTROLLER)), list(audited(member, SYNC))
+    assert refusals(on_hub) == []
+    assert refusals(on_member) == []
+    documents = yaml.safe_load_all(await hub.kubectl("kustomize", str(CONFIG / "rbac")))
+    rights = granted(*(obj for obj in documents if obj["kind"] in ("Role", "ClusterRole")))
+    assert rights - uses(on_hub) - NOT_USED_HERE_ON_THE_HUB.keys() == set()
+    as_deployer = {e["impersonatedUser"]["username"] for e in on_member if "impersonatedUser" in e}
+    assert as_deployer == {f"system:serviceaccount:{TENANT}:deployer"}
+
+
+async def test_29_without_an_impersonated_account_the_member_takes_nothing(
+    guarded: Lab, launcher: Launcher, tmp_path: Path, eventually: Any
+) -> None:
+    """Lockdown: a policy that names no account is refused, by a condition, and nothing is written (T29)."""
+    hub, member = guarded.hub, guarded.clusters["m1"]
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(await hub.service_account_kubeconfig(*CONTROLLER.split(":")))
+    await attach(hub, TENANT, "m1", await member.service_account_kubeconfig(*SYNC.split(":")))
+    repository = await guarded.git.create("unnamed")
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "unnamed", "namespace": TENANT}}
+    await repository.commit({"a.yaml": yaml.safe_dump(config_map)})
+    app = application(TENANT, repository.url)
+    app["metadata"]["name"] = "unnamed"
+    where = path(TENANT, "applications", "unnamed")
+    async with launcher.program(kubeconfig=kubeconfig, data_dir=tmp_path / "data", retry_max=1.0):
+        await hub.api.apply(where, app, manager="story")
+
+        async def is_refused() -> bool:
+            conditions = ((await hub.api.get(where)).get("status") or {}).get("conditions", [])
+            return any(
+                c["type"] == "Ready" and c["status"] == "False" and "forbidden" in c["message"] for c in conditions
+            )
+
+        await eventually(is_refused)
+        assert await member.api.find(f"/api/v1/namespaces/{TENANT}/configmaps/unnamed") is None
+        await hub.api.delete(where)
+
+        async def is_gone() -> bool:
+            return await hub.api.find(where) is None
+
+        await eventually(is_gone)
+
+
+def cluster_sync(namespace: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "apps.kurator.dev/v1alpha1",
+        "kind": "ClusterSync",
+        "metadata": {"name": "mine", "namespace": namespace},
+        "spec": {
+            "application": "web",
+            "policy": "web-0",
+            "cluster": {"kind": "AttachedCluster", "name": "m1"},
+            "kustomization": {"interval": "1h", "path": "./", "prune": True},
+        },
+    }
+
+
+async def test_only_the_controller_writes_cluster_syncs(guarded: Lab, tmp_path: Path) -> None:
+    """The admission policy: administrators are refused like everybody else, status included; collectors may delete."""
+    hub = guarded.hub
+    policy = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/fleet-rollout-clustersyncs"
+    assert await hub.api.find(policy)
+    where = path(TENANT, "clustersyncs", "mine")
+    as_controller = {"Impersonate-User": f"system:serviceaccount:{CONTROLLER}"}
+
+    async def refused(method: str, path_: str, body: Any = None, **more: Any) -> None:
+        with pytest.raises(ApiAnswer) as caught:
+            await hub.api.request(method, path_, body, **more)
+        assert caught.value.status == 403
+        assert "only the fleet-rollout controller writes ClusterSyncs" in str(caught.value)
+
+    merge = {"content_type": "application/merge-patch+json"}
+    await refused("POST", path(TENANT, "clustersyncs"), cluster_sync(TENANT))
+    await hub.api.request("POST", path(TENANT, "clustersyncs"), cluster_sync(TENANT), headers=as_controller)
+    await refused("PATCH", where, {"spec": {"kustomization": {"path": "./other"}}}, **merge)
+    await refused("PATCH", f"{where}/status", {"status": {"lastAppliedRevision": "x"}}, **merge)
+    await refused("PATCH", where, {"metadata": {"finalizers": []}}, **merge)
+    await refused("DELETE", where)
+    await hub.api.request(
+        "PATCH", f"{where}/status", {"status": {"lastAppliedRevision": "x"}}, headers=as_controller, **merge
+    )
+    assert (await hub.api.get(where))["status"]["lastAppliedRevision"] == "x"
+    collector = {"Impersonate-User": "system:serviceaccount:kube-system:generic-garbage-collector"}
+    await refused(
+        "PATCH",
+        where,
+        {"spec": {"kustomization": {"path": "./other"}}},
+        headers=collector | {"Impersonate-Group": "system:masters"},
+        **merge,
+    )
+    await hub.api.request("DELETE", where, headers=collector)
+    assert await hub.api.find(where) is None
+
+
+async def test_namespaces_with_cluster_syncs_can_be_deleted(guarded: Lab, eventually: Any) -> None:
+    """The namespace controller is let through by the policy, or no namespace would ever end."""
+    hub = guarded.hub
+    await ensure_namespace(hub, "short-lived")
+    as_controller = {"Impersonate-User": f"system:serviceaccount:{CONTROLLER}"}
+    await hub.api.request(
+        "POST", path("short-lived", "clustersyncs"), cluster_sync("short-lived"), headers=as_controller
+    )
+    await hub.api.delete("/api/v1/namespaces/short-lived")
+
+    async def is_gone() -> bool:
+        return await hub.api.find("/api/v1/namespaces/short-lived") is None
+
+    await eventually(is_gone)
+
+
+@pytest.mark.parametrize("verb", ["list", "watch", "create", "update", "patch", "delete"])
+async def test_the_controller_may_read_secrets_by_name_and_no_more(guarded: Lab, verb: str) -> None:
+    """20, 21 and section 3: secrets get; no cluster-wide list."""
+    asked = ["auth", "can-i", verb, "secrets", "--all-namespaces", f"--as=system:serviceaccount:{CONTROLLER}"]
+    with pytest.raises(Exception, match="kubectl auth can-i"):
+        await guarded.hub.kubectl(*asked)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("escalate", "clusterroles"),
+        ("bind", "clusterroles"),
+        ("impersonate", "users"),
+        ("impersonate", "groups"),
+        ("*", "*"),
+        ("create", "pods"),
+        ("get", "nodes"),
+        ("update", "applications"),
+        ("create", "applications"),
+        ("delete", "applications"),
+    ],
+)
+async def test_rights_that_nobody_of_ours_has(guarded: Lab, asked: tuple[str, str]) -> None:
+    """Section 3: nowhere escalate, bind, *, nodes; never users or groups."""
+    for cluster, account in ((guarded.hub, CONTROLLER), (guarded.clusters["m1"], SYNC)):
+        with pytest.raises(Exception, match="kubectl auth can-i"):
+            await cluster.kubectl("auth", "can-i", *asked, f"--as=system:serviceaccount:{account}")
