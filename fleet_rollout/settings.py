@@ -23,9 +23,7 @@ class Settings:
     kubeconfig: Path | None = _setting(None, "kubeconfig of the hub; without it the Pod's service account")
     namespace: str | None = _setting(None, "only this namespace (Roles instead of ClusterRoles)")
     own_namespace: str = _setting("fleet-rollout-system", "namespace of the Lease and of orphan records")
-    data_dir: Path = _setting(
-        Path("/var/lib/fleet-rollout"), "artifacts and mirrors; may be empty at start"
-    )
+    data_dir: Path = _setting(Path("/var/lib/fleet-rollout"), "artifacts and mirrors; may be empty at start")
 
     # Retries and intervals
     retry_min: float = _setting(5.0, "first back-off after a failure")
@@ -42,15 +40,11 @@ class Settings:
     member_breaker_failures: int = _setting(3, "failures in a row that open a member's breaker")
     member_breaker_min: float = _setting(5.0, "first pause of an open breaker")
     member_breaker_max: float = _setting(60.0, "longest pause of an open breaker")
-    member_give_up: float = _setting(
-        900.0, "then what a lost member still holds is recorded as orphaned"
-    )
+    member_give_up: float = _setting(900.0, "then what a lost member still holds is recorded as orphaned")
     watch_timeout: float = _setting(290.0, "server-side end of a watch; it then resumes")
     watch_silence: float = _setting(120.0, "a watch without event or bookmark for this long is opened anew")
     workers: int = _setting(64, "ClusterSyncs reconciled at the same time")
-    allow_insecure_kubeconfig: bool = _setting(
-        False, "accept files, proxies and insecure TLS in kubeconfigs"
-    )
+    allow_insecure_kubeconfig: bool = _setting(False, "accept files, proxies and insecure TLS in kubeconfigs")
 
     # Sources
     source_workers: int = _setting(8, "Git operations at the same time")
@@ -73,9 +67,7 @@ class Settings:
     default_service_account: str | None = _setting(None, "impersonated where a policy names none")
     stage_wait: float = _setting(60.0, "how long CRDs, namespaces and classes may take to be established")
     canary_delete_wait: float = _setting(60.0, "how long a deleted Canary's finalizer is awaited")
-    loadtester_image: str = _setting(
-        "ghcr.io/fluxcd/flagger-loadtester:0.29.0", "image of private load testers"
-    )
+    loadtester_image: str = _setting("ghcr.io/fluxcd/flagger-loadtester:0.29.0", "image of private load testers")
 
     # Status
     status_interval: float = _setting(1.0, "least time between two status writes of one Application")

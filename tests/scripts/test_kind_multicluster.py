@@ -32,7 +32,9 @@ def documents(text: str) -> list[dict[str, object]]:
 
 
 def test_shellcheck_finds_nothing() -> None:
-    done = subprocess.run([Path(sys.executable).parent / "shellcheck", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "shellcheck", SCRIPT], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 

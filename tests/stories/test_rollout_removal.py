@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.stories.rollouts import FLAGGER, TESTER, Place, custom_metric, deployment, files, policy, rollout
+import yaml
+
+from tests.stories.rollouts import (
+    FLAGGER,
+    TESTER,
+    Place,
+    custom_metric,
+    deployment,
+    files,
+    policy,
+    rollout,
+    service,
+)
 
 SYNC = "web-0-attachedcluster-m2"
 ANALYSIS = {"metrics": [custom_metric("err")]}
@@ -87,6 +99,40 @@ async def test_replicas_that_git_does_not_name_are_those_that_run(story: Any) ->
     assert live["spec"]["replicas"] == 1
 
 
+async def test_the_service_is_gits_again(story: Any) -> None:
+    """Design section 7, removal: what Git says of the Service is applied again, also what changed meanwhile."""
+
+    def manifest(labels: dict[str, str], *ports: int) -> dict[str, str]:
+        obj = yaml.safe_load(service("podinfo"))
+        obj["spec"] = {"selector": labels, "ports": [{"name": f"p{port}", "port": port} for port in ports]}
+        return {"service.yaml": yaml.safe_dump(obj)}
+
+    repository = await begin(story, replicas=1)
+    place = Place(story)
+    path = place.path("/api/v1", "services", "podinfo")
+    annotations = {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
+    changes = {"metadata": {"annotations": annotations}, "spec": {"selector": {"app": "podinfo-primary"}}}
+    await place.cluster.api.merge(path, changes)
+    second = await repository.commit(manifest({"app": "podinfo"}, 9898, 9797))
+    await story.request("second")
+    await story.applied(second)
+    live = await place.cluster.api.get(path)
+    assert (live["spec"]["selector"], len(live["spec"]["ports"])) == ({"app": "podinfo-primary"}, 1)
+
+    async def says(labels: dict[str, str], ports: list[int]) -> bool:
+        spec = (await place.cluster.api.get(path))["spec"]
+        return (spec["selector"], [port["port"] for port in spec["ports"]]) == (labels, ports)
+
+    await story.application(repository, policy(story, None))
+    await story.until(lambda: says({"app": "podinfo"}, [9898, 9797]))
+    await story.until(lambda: nothing_is_left(place))
+    await story.condition("Ready", "True")
+    third = await repository.commit(manifest({"tier": "web"}, 9898))
+    await story.request("third")
+    await story.applied(third)
+    assert await says({"tier": "web"}, [9898]), await place.cluster.api.get(path)
+
+
 async def test_the_canary_stays_until_the_workload_is_ready(story: Any) -> None:
     """Design section 7, removal: the order. What carries the traffic is not touched while the workload is not ready."""
     repository = await begin(story)
@@ -143,9 +189,9 @@ async def test_an_application_without_prune_leaves_the_workload_at_work(story: A
     await story.gone("applications", "web")
     assert await nothing_is_left(place)
     assert await is_available(place, 2)
-    service = await place.cluster.api.get(path)
-    assert service["spec"]["selector"] == {"app": "podinfo"}
-    assert "kustomize.toolkit.fluxcd.io/reconcile" not in service["metadata"].get("annotations", {})
+    live = await place.cluster.api.get(path)
+    assert live["spec"]["selector"] == {"app": "podinfo"}
+    assert "kustomize.toolkit.fluxcd.io/reconcile" not in live["metadata"].get("annotations", {})
 
 
 async def test_a_finalizer_that_nobody_serves_is_not_awaited_for_ever(story: Any) -> None:

@@ -306,7 +306,7 @@ def test_t15_hostile_archives_are_refused(tmp_path, members):
     assert not any(p.is_symlink() for p in target.rglob("*"))
 
 
-@pytest.mark.parametrize("cut", [b"", b"no gzip", gzip.compress(b"no tar" * 200), "half"])
+@pytest.mark.parametrize("cut", [b"", b"no gzip", gzip.compress(b"no tar" * 200, mtime=0), "half"])
 def test_t15_what_is_no_archive_is_refused(tmp_path, cut):
     whole = archive_of((member("f"), os.urandom(5000))).getvalue()
     with pytest.raises(Transient) as error:
