@@ -26,6 +26,7 @@ from yarl import URL
 
 from fleet_rollout import measures
 from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.kube.slots import Slots
 
 HUB = "hub"  # the name of the hub's connection
 JSON = "application/json"
@@ -34,6 +35,7 @@ OBJECT_LIMIT = 8 * 1024**2  # etcd takes about 1.5 MiB; aggregated discovery of 
 LIST_LIMIT = 64 * 1024**2
 ERROR_TEXT_LIMIT = 200
 READ_BUFFER = 2**18
+KEEP_ALIVE = 75.0  # the API server closes what is idle for 90 s
 
 # How often, and for how long at most, a server's own "try again" is obeyed before the caller hears of it.
 ATTEMPTS = 3
@@ -111,7 +113,7 @@ class Transport:
         self._limits = limits
         self._fence = fence
         self._attempt = attempt
-        self._in_flight = asyncio.Semaphore(limits.in_flight)
+        self._in_flight = Slots(limits.in_flight)
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
         self._counters: dict[tuple[str, str], Counter] = {}
@@ -147,11 +149,8 @@ class Transport:
             yield self._lines(answer)
 
     async def drain(self) -> None:
-        """Wait until nothing is in flight; requests that come later are not held up."""
-        for _ in range(self._limits.in_flight):
-            await self._in_flight.acquire()
-        for _ in range(self._limits.in_flight):
-            self._in_flight.release()
+        """Wait until nothing is in flight."""
+        await self._in_flight.drain()
 
     async def close(self) -> None:
         """Cut what is in flight. Whoever still holds this gets Unreachable from now on."""
@@ -272,6 +271,14 @@ class Transport:
         return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent)
 
 
+class _Rest(RESTClientObject):
+    """Keeps idle connections longer than a member check's interval, so that a check costs no TLS handshake."""
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        # The slots limit requests; watches must never wait for a connection.
+        return aiohttp.TCPConnector(limit=0, ssl=self.ssl_context, keepalive_timeout=KEEP_ALIVE)
+
+
 def open_session(
     connection: Connection, fence: Fence | None, headers: Mapping[str, str] | None = None
 ) -> aiohttp.ClientSession:
@@ -286,8 +293,7 @@ def open_session(
         "request_class": _fenced(fence),
         "headers": headers,
     }
-    configuration.connection_pool_maxsize = 0  # the semaphore limits requests; watches must never wait for one
-    rest = RESTClientObject(configuration)
+    rest = _Rest(configuration)
     if connection.ssl is not None:
         rest.ssl_context = connection.ssl
     session: aiohttp.ClientSession = rest._create_pool_manager()
