@@ -50,8 +50,9 @@ FIRST = (
     "CronJob",
     "PodDisruptionBudget",
 )
+# A Canary is judged by templates that have to be there; Flux has no place for it.
 # Webhooks come last: one that is up before its own Deployment refuses everything that follows.
-LAST = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+LAST = ("Canary", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 _MIDDLE_RANK = len(FIRST)
 _RANKS = {
     **{kind: rank for rank, kind in enumerate(FIRST)},

@@ -48,11 +48,17 @@ def kinds(objects):
     return [obj["kind"] for obj in objects]
 
 
-def test_kinds_come_in_the_documented_order_with_unknown_ones_before_the_webhooks():
+def test_kinds_come_in_the_documented_order_with_unknown_ones_before_the_last():
     rest = [kind for kind in FIRST if kind not in ("CustomResourceDefinition", "Namespace", "ClusterRole")]
     rest = [kind for kind in rest if not kind.endswith("Class")]
-    shuffled = [manifest(kind) for kind in (*LAST[::-1], "Widget", "Canary", *rest[::-1])]
-    assert kinds(sort_for_apply(shuffled)) == [*rest, "Canary", "Widget", *LAST]
+    shuffled = [manifest(kind) for kind in (*LAST[::-1], "Widget", "MetricTemplate", *rest[::-1])]
+    assert kinds(sort_for_apply(shuffled)) == [*rest, "MetricTemplate", "Widget", *LAST]
+
+
+def test_a_canary_comes_after_the_templates_that_judge_it():
+    templates = [manifest("MetricTemplate"), manifest("AlertProvider")]
+    shuffled = [manifest("Canary"), *templates, manifest("Deployment")]
+    assert kinds(sort_for_apply(shuffled)) == ["Deployment", "AlertProvider", "MetricTemplate", "Canary"]
 
 
 def test_definitions_come_before_classes_and_classes_before_the_rest():
