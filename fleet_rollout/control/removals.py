@@ -14,7 +14,7 @@ from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import World
 from fleet_rollout.decide import translate_removal as decide
 from fleet_rollout.decide.inventory import Ref
-from fleet_rollout.decide.names import MANAGER_ROLLOUT, MANAGER_SCALE
+from fleet_rollout.decide.names import MANAGER_ROLLOUT, MANAGER_SCALE, MANAGER_SYNC
 from fleet_rollout.decide.traffic_names import INGRESS, PRIMARY_SUFFIX
 from fleet_rollout.decide.translate_removal import Removal
 from fleet_rollout.errors import FleetRolloutError, Waiting
@@ -59,7 +59,8 @@ class Removals:
                     return POLL
                 self._waits.pop(draft.key, None)
                 if isinstance(step, decide.Done):
-                    draft.change(rollout=None)
+                    # What the engine had kept from being written, such as the Service, is Git's again: applied anew.
+                    draft.change(rollout=None, applied_fingerprint=None)
                     return None
                 await self._mark(draft, record)
                 await self._take(draft, cluster, step)
@@ -136,8 +137,11 @@ class Removals:
             raise Waiting("RolloutRemovalFailed", f"{error.message}; looking again", retry_after=0.1) from error
 
     async def _patch(self, cluster: Cluster, step: decide.Patch) -> None:
+        """Users' objects are restored in the name of the sync, or fields that Git drops later would stay."""
         resource = await cluster.resource_for(step.ref.api_version, step.ref.kind)
-        manager = MANAGER_SCALE if "replicas" in step.patch.get("spec", {}) else MANAGER_ROLLOUT
+        manager = MANAGER_ROLLOUT if step.ref.kind == "Canary" else MANAGER_SYNC
+        if "replicas" in step.patch.get("spec", {}):
+            manager = MANAGER_SCALE
         await cluster.patch(
             resource, step.ref.name, step.ref.namespace, dict(step.patch), kind="merge", manager=manager
         )

@@ -90,7 +90,8 @@ class Rollouts:
 
     def _fleet(self, sync: ClusterSync) -> Fleet | None:
         """The Fleet that names this cluster; the older one where several do."""
-        fleets = [Fleet.model_validate(obj) for obj in self._world.store.all(FLEETS.plural, sync.metadata.namespace)]
+        store = self._world.store
+        fleets = [store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, sync.metadata.namespace)]
         named = [
             fleet
             for fleet in fleets
@@ -141,8 +142,10 @@ class Rollouts:
         cluster = self._targets.cluster(draft.sync)
         if record is not None and is_replaced(record, wanted):
             again = await self._remove(draft, cluster, record, leaving=False)
-            if again is not None or wanted is None:
+            if again is not None:
                 return again
+            if wanted is None:
+                return 0.0
             record = None
         assert wanted is not None
         with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):

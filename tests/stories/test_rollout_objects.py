@@ -301,3 +301,5 @@ async def test_another_workload_gets_its_canary_after_the_old_one_is_removed(sto
     assert await place.deployment("podinfo-testloader") is None
     assert await place.deployment("other-testloader") is not None
     assert await place.find(NETWORKING, "ingresses", "nginx") is None
+    await place.judge("Initialized", "other", name="other")
+    await story.condition("Ready", "True")
