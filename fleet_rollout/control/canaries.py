@@ -23,6 +23,9 @@ MIRRORED = (
 TELLING = ("phase", "failedChecks", "canaryWeight", "iterations", "lastAppliedSpec", "lastPromotedSpec")
 
 
+Scope = tuple[str, ClusterReference]
+
+
 class Place(NamedTuple):
     """One Canary of one member."""
 
@@ -31,58 +34,66 @@ class Place(NamedTuple):
     namespace: str
     name: str
 
+    @property
+    def scope(self) -> Scope:
+        """The member, as the hub names it."""
+        return self.hub_namespace, self.cluster
+
 
 class Canaries:
     """Follows the Canaries that ClusterSyncs ask for; nothing is watched where none does."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._followed: dict[Key, Place] = {}
+        self._places: dict[Key, Place] = {}
+        # By member, for a fleet has many of them.
+        self._followed: dict[Scope, dict[Key, Place]] = {}
         self._objects: dict[Place, dict[str, Any]] = {}
-        self._listed: set[tuple[str, ClusterReference, str]] = set()
 
     def follow(self, key: Key, place: Place) -> None:
         """Watch the namespace of `place` in its member, and wake ClusterSync `key` when the Canary changes."""
-        if self._followed.get(key) == place:
+        if self._places.get(key) == place:
             return
-        self._followed[key] = place
-        self._watch(place.hub_namespace, place.cluster)
+        self.forget(key)
+        self._places[key] = place
+        self._followed.setdefault(place.scope, {})[key] = place
+        self._watch(place.scope)
 
     def forget(self, key: Key) -> None:
         """Stop following for `key`."""
-        place = self._followed.pop(key, None)
+        place = self._places.pop(key, None)
         if place is not None:
+            del self._followed[place.scope][key]
             self._objects.pop(place, None)
-            self._watch(place.hub_namespace, place.cluster)
+            self._watch(place.scope)
 
-    def _watch(self, hub_namespace: str, cluster: ClusterReference) -> None:
-        namespaces = {
-            place.namespace
-            for place in self._followed.values()
-            if (place.hub_namespace, place.cluster) == (hub_namespace, cluster)
-        }
+    def _watch(self, scope: Scope) -> None:
+        namespaces = {place.namespace for place in self._followed[scope].values()}
+        if not namespaces:
+            del self._followed[scope]
+        hub_namespace, cluster = scope
 
         def changed(event: Any) -> None:
-            self._changed(hub_namespace, cluster, event)
+            self._changed(scope, event)
 
         self._world.members.watch_canaries(cluster.kind, cluster.name, hub_namespace, namespaces, changed)
 
-    def _changed(self, hub_namespace: str, cluster: ClusterReference, event: Any) -> None:
+    def _changed(self, scope: Scope, event: Any) -> None:
         if event.type == "SYNCED":
             return
         metadata = event.obj["metadata"]
-        place = Place(hub_namespace, cluster, metadata["namespace"], metadata["name"])
+        place = Place(*scope, metadata["namespace"], metadata["name"])
         if event.type == "DELETED":
             self._objects.pop(place, None)
         else:
             self._objects[place] = trimmed(event.obj)
-        for key, followed in self._followed.items():
+        for key, followed in self._followed.get(scope, {}).items():
             if followed == place:
                 self._world.queues.syncs.add(key)
 
     def canary(self, key: Key) -> dict[str, Any] | None:
         """The Canary that `key` follows: metadata that tells it apart, and its status; None while it is not seen."""
-        place = self._followed.get(key)
+        place = self._places.get(key)
         return self._objects.get(place) if place is not None else None
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from fleet_rollout.control.loop import Key
+from fleet_rollout_api.meta import Model
 
 Listener = Callable[[str, Key, dict[str, Any] | None, dict[str, Any] | None], None]
 
 TOMBSTONES = 10_000
+
+M = TypeVar("M", bound=Model)
 
 
 class Store:
@@ -22,6 +25,7 @@ class Store:
 
     def __init__(self) -> None:
         self._kinds: dict[str, dict[Key, dict[str, Any]]] = {}
+        self._models: dict[tuple[str, Key], tuple[dict[str, Any], Model]] = {}
         self._gone: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._listeners: list[Listener] = []
         self._synced: set[str] = set()
@@ -49,6 +53,7 @@ class Store:
         before = self._kinds.get(kind, {}).get(key)
         if before is not None and _uid(before) == _uid(obj):
             del self._kinds[kind][key]
+            self._models.pop((kind, key), None)
             self._tell(kind, key, before, None)
 
     def replace_all(self, kind: str, objects: list[dict[str, Any]], version: str) -> None:
@@ -74,6 +79,20 @@ class Store:
         for key, obj in list(self._kinds.get(kind, {}).items()):
             if namespace is None or key.namespace == namespace:
                 yield obj
+
+    def model(self, kind: str, obj: dict[str, Any], type_: type[M]) -> M:
+        """`obj`, which came from here, as a model; read only once while it stays the same object.
+
+        Raises pydantic's ValidationError.
+        """
+        place = (kind, key_of(obj))
+        source, model = self._models.get(place, (None, None))
+        if source is obj and isinstance(model, type_):
+            return model
+        made = type_.model_validate(obj)
+        if self._kinds.get(kind, {}).get(place[1]) is obj:
+            self._models[place] = (obj, made)
+        return made
 
     def is_synced(self, *kinds: str) -> bool:
         """True when each kind was listed in full at least once."""

@@ -57,13 +57,14 @@ class Targets:
     def siblings(self, sync: ClusterSync) -> list[ClusterSync]:
         """The other ClusterSyncs of the same Application on the same cluster."""
         found = self._world.store.all(CLUSTER_SYNCS.plural, sync.metadata.namespace)
-        parsed = (
-            ClusterSync.model_validate(obj)
+        cluster = sync.spec.cluster.dump()
+        return [
+            self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
             for obj in found
-            if (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
+            if obj["spec"]["cluster"] == cluster
+            and (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
             and obj["metadata"]["name"] != sync.metadata.name
-        )
-        return [other for other in parsed if other.spec.cluster == sync.spec.cluster]
+        ]
 
     def claimed_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
         """Ids that a sibling's inventory holds: pruning leaves them to it."""
@@ -80,7 +81,7 @@ class Targets:
         for dependency in sync.spec.kustomization.depends_on:
             key = Key(dependency.namespace or sync.metadata.namespace, dependency.name)
             obj = self._world.store.get(CLUSTER_SYNCS.plural, key)
-            found[key] = ClusterSync.model_validate(obj) if obj is not None else None
+            found[key] = self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync) if obj is not None else None
         message = unmet(sync, found)
         if message is not None:
             raise Waiting("DependencyNotReady", message, retry_after=self._world.settings.dependency_retry)
