@@ -68,7 +68,7 @@ class Deletions:
         except Transient as error:
             if not self._is_lost(sync, error):
                 raise
-            await self._orphans.record(draft)
+            await self._orphans.record(draft, keeps_objects=keeps_objects(sync))
             await self._release(draft)
             return None
         if again is not None:

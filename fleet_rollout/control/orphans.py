@@ -11,15 +11,18 @@ from typing import Any
 import orjson
 
 from fleet_rollout.control.draft import Draft
+from fleet_rollout.control.leftovers import Leftover
 from fleet_rollout.control.loop import Key
+from fleet_rollout.control.removals import Removals
+from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, CONFIG_MAPS, World
 from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.names import MANAGER_HUB, NAME_LIMIT, short_hash
 from fleet_rollout.errors import Transient
-from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.client import ApiError, Cluster
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.prune import Pruner
-from fleet_rollout_api.cluster_sync import InventoryEntry, RolloutRecord
+from fleet_rollout_api.cluster_sync import ClusterReference, InventoryEntry, RolloutRecord
 
 PREFIX = "fleet-rollout-orphans-"
 
@@ -35,12 +38,18 @@ class Orphans:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._removals = Removals(world, Targets(world), None)
 
-    async def record(self, draft: Draft) -> None:
-        """Write down what `draft` leaves behind. Precedes the removal of its finalizer."""
+    async def record(self, draft: Draft, *, keeps_objects: bool) -> None:
+        """Write down what `draft` leaves behind. Precedes the removal of its finalizer.
+
+        Objects that are to stay on the cluster are not; a rollout of theirs is to be removed nevertheless.
+        """
         sync = draft.sync
-        entries = await draft.inventory()
+        entries = [] if keeps_objects else await draft.inventory()
         rollout = draft.status.rollout
+        if not entries and rollout is None:
+            return
         left: dict[str, Any] = {
             "cluster": sync.spec.cluster.dump(),
             "name": sync.metadata.name,
@@ -77,6 +86,9 @@ class Orphans:
                 continue
             again = self._world.store.get(CLUSTER_SYNCS.plural, Key(namespace, left["name"]))
             if again is None:
+                if not await self._remove_rollout(left, cluster):
+                    is_done = False
+                    continue
                 await self._prune(left, cluster)
             elif not (again.get("status") or {}).get("inventory"):
                 is_done = False  # not adopted yet
@@ -90,14 +102,29 @@ class Orphans:
         data: dict[str, str] = (found or {}).get("data") or {}
         return data
 
+    async def _remove_rollout(self, left: dict[str, Any], cluster: Cluster) -> bool:
+        """Whether no rollout is left: it goes first, for what the engine has taken over would stay otherwise."""
+        rollout, key = _rollout(left), Key(left["namespace"], left["name"])
+        if rollout is None:
+            return True
+        reference = ClusterReference.model_validate(left["cluster"])
+
+        async def keep(progress: RolloutRecord | None) -> None:
+            left["rollout"] = progress.dump() if progress else None
+            await self._store(key.namespace, reference.name, {_data_key(key): orjson.dumps(left).decode()})
+
+        leftover = Leftover(key, left["application"], reference, rollout, keep)
+        again = await self._removals.remove(leftover, cluster, leaving=bool(left["entries"]))
+        await keep(leftover.status.rollout)
+        return again is None
+
     async def _prune(self, left: dict[str, Any], cluster: Cluster) -> None:
         owner = Owner(
             name=left["name"], namespace=left["namespace"], application=left["application"], hub_uid=left["hub"]
         )
-        rollout = _rollout(left)
         pruner = Pruner(cluster, owner)
         with kube_errors("PruneFailed", f"{left['cluster']['kind']}/{left['cluster']['name']}"):
-            await pruner.prune([*_entries(left), *(rollout.objects if rollout else [])])
+            await pruner.prune(_entries(left))
         if pruner.failure is not None:
             raise Transient("PruneFailed", pruner.failure)
 
@@ -106,7 +133,11 @@ class Orphans:
         name = record_name(namespace, cluster)
         if await self._world.hub.get(CONFIG_MAPS, name, own) is None:
             made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": own}}
-            await self._world.hub.create(CONFIG_MAPS, made, manager=MANAGER_HUB)
+            try:
+                await self._world.hub.create(CONFIG_MAPS, made, manager=MANAGER_HUB)
+            except ApiError as error:
+                if not error.is_already_exists:  # another ClusterSync of this cluster was quicker
+                    raise
         await self._world.hub.patch(CONFIG_MAPS, name, own, {"data": data}, kind="merge", manager=MANAGER_HUB)
 
 

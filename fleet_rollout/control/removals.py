@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.ingresses import write_ingress
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.objects import Objects
@@ -20,7 +19,7 @@ from fleet_rollout.decide.translate_removal import Removal
 from fleet_rollout.errors import FleetRolloutError, Waiting
 from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind
 from fleet_rollout.kube.errors import kube_errors
-from fleet_rollout_api.cluster_sync import ClusterSync, RolloutRecord
+from fleet_rollout_api.cluster_sync import ClusterSync, ClusterSyncStatus, RolloutRecord
 
 POLL = 1.0
 MOST_STEPS = 40
@@ -36,16 +35,32 @@ class _Wait:
     since: float
 
 
+class Removable(Protocol):
+    """Whose rollout is removed: the draft of a ClusterSync, or what is left of one. `write` precedes every step."""
+
+    sync: ClusterSync
+    status: ClusterSyncStatus
+
+    @property
+    def key(self) -> Key: ...
+
+    def change(self, **fields: Any) -> None: ...
+
+    async def write(self) -> None: ...
+
+    def require_current(self) -> None: ...
+
+
 class Removals:
     """Remembers only how long the present wait has lasted; a restart waits anew."""
 
-    def __init__(self, world: World, targets: Targets, objects: Objects) -> None:
+    def __init__(self, world: World, targets: Targets, objects: Objects | None) -> None:
         self._world = world
         self._targets = targets
         self._objects = objects
         self._waits: dict[Key, _Wait] = {}
 
-    async def remove(self, draft: Draft, cluster: Cluster, *, leaving: bool) -> float | None:
+    async def remove(self, draft: Removable, cluster: Cluster, *, leaving: bool) -> float | None:
         """As many steps as can be done now; seconds until the next look, None when nothing is left."""
         for _ in range(MOST_STEPS):
             record = draft.status.rollout
@@ -66,7 +81,7 @@ class Removals:
                 await self._take(draft, cluster, step)
         return 0.0
 
-    async def _mark(self, draft: Draft, record: RolloutRecord) -> None:
+    async def _mark(self, draft: Removable, record: RolloutRecord) -> None:
         """The removal is on record before its first write."""
         if not record.removing:
             draft.change(rollout=record.model_copy(update={"removing": True}))
@@ -81,7 +96,7 @@ class Removals:
         known = self._waits.get(key)
         return known is not None and self._world.clock() - known.since >= self._world.settings.canary_delete_wait
 
-    async def _read(self, draft: Draft, cluster: Cluster, record: RolloutRecord, leaving: bool) -> Removal:
+    async def _read(self, draft: Removable, cluster: Cluster, record: RolloutRecord, leaving: bool) -> Removal:
         namespace, workload, service = record.namespace, record.workload, record.service
         version, kind = record.workload_version, record.workload_kind
         found = await asyncio.gather(
@@ -109,7 +124,7 @@ class Removals:
 
     async def _git_service(self, sync: ClusterSync, name: str, namespace: str) -> dict[str, Any] | None:
         """The Service as Git has it; without the artifact its live selector is enough."""
-        if sync.spec.artifact is None:
+        if sync.spec.artifact is None or self._objects is None:
             return None
         try:
             objects = await self._objects.render(sync)
@@ -122,7 +137,7 @@ class Removals:
                 return obj
         return None
 
-    async def _take(self, draft: Draft, cluster: Cluster, step: decide.Step) -> None:
+    async def _take(self, draft: Removable, cluster: Cluster, step: decide.Step) -> None:
         draft.require_current()
         try:
             if isinstance(step, decide.Patch):
@@ -146,7 +161,7 @@ class Removals:
             resource, step.ref.name, step.ref.namespace, dict(step.patch), kind="merge", manager=manager
         )
 
-    async def _delete(self, draft: Draft, cluster: Cluster, step: decide.Delete) -> None:
+    async def _delete(self, draft: Removable, cluster: Cluster, step: decide.Delete) -> None:
         for ref in step.refs:
             await self._delete_one(cluster, ref)
         record = draft.status.rollout
@@ -166,7 +181,7 @@ class Removals:
         resource = await cluster.resource_for(ref.api_version, ref.kind)
         await cluster.delete(resource, ref.name, ref.namespace, uid=live["metadata"]["uid"])
 
-    async def _write_ingress(self, draft: Draft, cluster: Cluster, step: decide.WriteIngress) -> None:
+    async def _write_ingress(self, draft: Removable, cluster: Cluster, step: decide.WriteIngress) -> None:
         await write_ingress(cluster, step.write)
         record = draft.status.rollout
         assert record is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.stories.rollouts import (
@@ -232,3 +233,43 @@ async def test_a_member_that_is_lost_during_removal_is_caught_up(story: Any, spa
     await there.goes()
     await story.condition("Ready", "True")
     assert await there.template("err") is None
+
+
+@pytest.mark.parametrize("prune", [True, False])
+async def test_a_rollout_on_a_member_that_was_given_up_is_removed_when_it_returns(
+    spare: Any, story: Any, prune: bool
+) -> None:
+    """Giving up, and removal: the record leads to the same removal; what was to stay stays, at work."""
+    await story.join(spare)
+    repository = await story.git_repo(files(replicas=2))
+    await story.fleet("spare")
+    await story.start(member_give_up=0.5, member_check_interval=0.5, member_breaker_min=0.5, member_breaker_max=1.0)
+    await story.application(repository, policy(story, rollout(story, analysis=ANALYSIS), prune=prune))
+    place = Place(story, "spare")
+    await place.appears()
+    await story.sync_condition("web-0-attachedcluster-spare", "RolloutReady", "True")
+    await scale(place, 0)
+    path = place.path("/api/v1", "services", "podinfo")
+    annotations = {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
+    changes = {"metadata": {"annotations": annotations}, "spec": {"selector": {"app": "podinfo-primary"}}}
+    await place.cluster.api.merge(path, changes)
+    await spare.stop()
+    await story.delete("applications", "web")
+    await story.gone("applications", "web")
+    await spare.start()
+
+    async def is_cleared() -> bool:
+        record = await story.config_map("hub", "fleet-rollout-orphans-spare")
+        return record is not None and not record.get("data")
+
+    await story.until(is_cleared)
+    assert await place.canary() is None
+    assert await place.template("err") is None
+    live, served = await place.deployment(), await place.find("/api/v1", "services", "podinfo")
+    if prune:
+        assert (live, served) == (None, None)
+        return
+    assert live is not None
+    assert served is not None
+    assert live["spec"]["replicas"] == 2
+    assert served["spec"]["selector"] == {"app": "podinfo"}
