@@ -15,7 +15,7 @@ _WORK = (0.05, 0.25, 1, 5, 15, 60, 300)
 RECONCILE_DURATION = Histogram(
     "fleet_rollout_reconcile_duration_seconds",
     "Time one reconcile took.",
-    ["kind", "result"],  # result: success, waiting, transient, terminal, bug
+    ["kind", "result"],  # result: success, waiting, retry, stalled, error
     buckets=_SECONDS,
     registry=REGISTRY,
 )

@@ -126,7 +126,9 @@ class ClusterSyncStatus(Model):
     applied_at: Time | None = Field(None, description="When it was applied.")
     attempt: Attempt | None = Field(None, description="The run under way, or the last one.")
     inventory: Inventory | None = Field(None, description="What is on the cluster.")
-    inventory_parts: int = Field(0, description="Number of sibling objects that hold the rest of a long inventory.")
+    inventory_parts: list[str] = Field(
+        default_factory=list, description="Names of the ConfigMaps that hold the rest of a long inventory."
+    )
     rollout: RolloutRecord | None = Field(None, description="What the rollout brought, and how it goes.")
 
 

@@ -5,7 +5,8 @@ The only writer of an Application's status and of ClusterSync specs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +20,18 @@ from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER
 from fleet_rollout.decide.aggregate import application_status
 from fleet_rollout.decide.names import FINALIZER, REQUESTED_AT
 from fleet_rollout.decide.placement import Complete
-from fleet_rollout.decide.plan import SyncPlan, own_and_taken, plan_syncs
+from fleet_rollout.decide.plan import SyncPlan, Update, own_and_taken, plan_syncs
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.errors import FleetRolloutError, Terminal
+from fleet_rollout.kube.live import each
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.cluster_sync import ClusterSync, WantedArtifact
 from fleet_rollout_api.fleet import Fleet
 
 KURATOR_MANAGERS = frozenset({"kurator-fleet-manager", "fleet-manager"})
 DELETION_POLL = 2.0
+# News of ClusterSyncs may take about a tenth of the time: a pass costs twice what its status does.
+REST = 20.0
 
 
 @dataclass(frozen=True)
@@ -50,25 +54,35 @@ class ApplicationReconciler:
         self._writes = writes
         self._artifacts = artifacts
         self._written: dict[Key, tuple[float, int]] = {}
-        self._errors: dict[Key, FleetRolloutError] = {}
+        self._costs: dict[Key, float] = {}
+        self._holding: set[Key] = set()
 
     async def reconcile(self, key: Key) -> float | None:
         obj = self._world.store.get(APPLICATIONS.plural, key)
         if obj is None:
             self._written.pop(key, None)
-            self._errors.pop(key, None)
+            self._costs.pop(key, None)
+            self._holding.discard(key)
             return None
-        seen = self._parse(obj)
         if obj["metadata"].get("deletionTimestamp"):
-            return await self._finalize(seen)
+            return await self._finalize(key, obj)
+        seen = self._parse(obj)
         _refuse_kurator(obj)
         obj = await self._writes.finalizer(APPLICATIONS, obj, present=True)
         plan = self._plan(seen)
         if plan.delete:
             plan = await self._confirmed(seen)
         await self._carry_out(plan, seen)
-        self._errors.pop(key, None)
+        (self._holding.add if plan.held else self._holding.discard)(key)
         return await self._show(key, seen, plan)
+
+    def rest(self, key: Key) -> float:
+        """Seconds for which news of its ClusterSyncs may be gathered before this Application is looked at.
+
+        A pass over a thousand rows takes a while, and what it finds may not be written at once anyway.
+        """
+        pause = 0.0 if key in self._holding else self._pause(key)
+        return max(pause, REST * self._costs.get(key, 0.0), 0.0)
 
     def _parse(self, obj: dict[str, Any]) -> _Seen:
         metadata = obj["metadata"]
@@ -77,8 +91,14 @@ class ApplicationReconciler:
         except ValidationError as error:
             raise Terminal("InvalidSpec", f"Application/{metadata['name']}: {first_fault(error)}") from error
         found = self._world.store.all(CLUSTER_SYNCS.plural, metadata["namespace"])
-        syncs, taken = own_and_taken(app, [ClusterSync.model_validate(sync) for sync in found])
+        syncs, taken = own_and_taken(app, list(self._readable(found)))
         return _Seen(obj, app, syncs, taken)
+
+    def _readable(self, found: Iterable[dict[str, Any]]) -> Iterator[ClusterSync]:
+        """One odd object must not stop every Application of its namespace; its own worker reports it."""
+        for obj in found:
+            with contextlib.suppress(ValidationError):
+                yield self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
 
     def _plan(self, seen: _Seen) -> SyncPlan:
         metadata = seen.app.metadata
@@ -107,7 +127,8 @@ class ApplicationReconciler:
         return self._plan(seen)
 
     def _fleets(self, namespace: str) -> Complete[str, Fleet]:
-        fleets = (Fleet.model_validate(f) for f in self._world.store.all(FLEETS.plural, namespace))
+        store = self._world.store
+        fleets = (store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, namespace))
         return Complete({fleet.metadata.name: fleet for fleet in fleets})
 
     def _clusters(self, namespace: str) -> Complete[tuple[str, str], Mapping[str, str]]:
@@ -119,11 +140,18 @@ class ApplicationReconciler:
 
     async def _carry_out(self, plan: SyncPlan, seen: _Seen) -> None:
         objects = {sync["metadata"]["name"]: sync for sync in self._objects(seen)}
-        for sync in plan.create:
+
+        async def create(sync: ClusterSync) -> None:
             await self._writes.create(CLUSTER_SYNCS, sync.dump())
-        for update in plan.update:
-            await self._writes.spec(CLUSTER_SYNCS, objects[update.name], update.spec.dump())
-        await self._delete(objects[name] for name in plan.delete)
+
+        async def update(change: Update) -> None:
+            if (found := objects.get(change.name)) is not None:  # else it has just gone; its event plans anew
+                await self._writes.spec(CLUSTER_SYNCS, found, change.spec.dump())
+
+        at_once = self._world.settings.member_in_flight
+        await each(create, plan.create, at_once)
+        await each(update, plan.update, at_once)
+        await self._delete(objects[name] for name in plan.delete if name in objects)
 
     def _objects(self, seen: _Seen) -> Iterable[dict[str, Any]]:
         for sync in seen.syncs:
@@ -136,24 +164,33 @@ class ApplicationReconciler:
             if not obj["metadata"].get("deletionTimestamp"):
                 await self._writes.delete(CLUSTER_SYNCS, obj)
 
-    async def _finalize(self, seen: _Seen) -> float | None:
-        """Each ClusterSync prunes what it brought before it goes; the Application goes last."""
-        if FINALIZER not in seen.obj["metadata"].get("finalizers", []):
+    async def _finalize(self, key: Key, obj: dict[str, Any]) -> float | None:
+        """Each ClusterSync prunes what it brought before it goes; the Application goes last.
+
+        Needs no valid spec: what was stored before a change of the schema can be deleted, too.
+        """
+        if FINALIZER not in obj["metadata"].get("finalizers", []):
             return None
-        objects = list(self._objects(seen))
-        await self._delete(objects)
-        if objects:
-            key = Key(seen.app.metadata.namespace, seen.app.metadata.name)
-            await self._show(key, seen, SyncPlan())
-            return DELETION_POLL
-        await self._writes.finalizer(APPLICATIONS, seen.obj, present=False)
-        return None
+        uid = obj["metadata"]["uid"]
+        owned = [
+            sync
+            for sync in self._world.store.all(CLUSTER_SYNCS.plural, key.namespace)
+            if any(owner.get("uid") == uid for owner in sync["metadata"].get("ownerReferences") or [])
+        ]
+        await self._delete(owned)
+        if not owned:
+            await self._writes.finalizer(APPLICATIONS, obj, present=False)
+            return None
+        with contextlib.suppress(Terminal):
+            await self._show(key, self._parse(obj), SyncPlan())
+        return DELETION_POLL
 
     async def _show(self, key: Key, seen: _Seen, plan: SyncPlan | None) -> float | None:
         """Write the status if it changed, within the limits on writes and bytes per second."""
         obj = self._world.store.get(APPLICATIONS.plural, key) or seen.obj
         previous = obj.get("status") or None
         settings = self._world.settings
+        started = self._world.clock()
         status = application_status(
             seen.app,
             source=self._artifacts.view(key).status or None,
@@ -163,17 +200,17 @@ class ApplicationReconciler:
             now=self._world.now(),
             max_bytes=settings.status_max_bytes,
         )
+        self._costs[key] = self._world.clock() - started
         if status == previous:
             return None
-        size = len(orjson.dumps(status))
-        pause = self._pause(key, size)
+        pause = self._pause(key)
         if pause > 0:
             return pause
-        self._written[key] = (self._world.clock(), size)
+        self._written[key] = (self._world.clock(), len(orjson.dumps(status)))
         await self._writes.status(APPLICATIONS, obj, status)
         return None
 
-    def _pause(self, key: Key, size: int) -> float:
+    def _pause(self, key: Key) -> float:
         """Seconds until this Application may be written again."""
         at, bytes_ = self._written.get(key, (float("-inf"), 0))
         settings = self._world.settings
@@ -192,7 +229,9 @@ class ApplicationReconciler:
             await self._show_invalid(key, obj, error)
             return
         problem = Problem(error.reason, error.message, terminal=isinstance(error, Terminal))
-        await self._show(key, seen, SyncPlan(problems=(problem,)))
+        pause = await self._show(key, seen, SyncPlan(problems=(problem,)))
+        if pause is not None:
+            self._world.queues.applications.add(key, delay=pause)
 
     async def _show_invalid(self, key: Key, obj: dict[str, Any], error: FleetRolloutError) -> None:
         """An Application that cannot be read at all still gets its conditions."""

@@ -6,11 +6,13 @@ What it finds is kept for the Application's worker, which alone writes status.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from base64 import b64decode
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import APPLICATIONS, CLUSTER_SYNCS, SECRETS, World
@@ -23,11 +25,14 @@ from fleet_rollout.sources import Artifact
 from fleet_rollout_api.application import Application, GitRepositorySpec
 from fleet_rollout_api.cluster_sync import WantedArtifact
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class SourceView:
     """What is known of one source: its status in Flux's shape, and the artifact once it is on this disk."""
 
+    uid: str = ""
     status: dict[str, Any] = field(default_factory=dict)
     artifact: Artifact | None = None
     generation: int = 0
@@ -41,15 +46,17 @@ class ArtifactReconciler:
     def __init__(self, world: World) -> None:
         self._world = world
         self._views: dict[Key, SourceView] = {}
-        self._restores: dict[str, asyncio.Lock] = {}
+        self._restores: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def view(self, key: Key) -> SourceView:
         """What is known of the source of Application `key`, after a restart from its status."""
-        if key not in self._views:
-            obj = self._world.store.get(APPLICATIONS.plural, key) or {}
+        obj = self._world.store.get(APPLICATIONS.plural, key) or {}
+        uid = str((obj.get("metadata") or {}).get("uid", ""))
+        view = self._views.get(key)
+        if view is None or view.uid != uid:
             status = ((obj.get("status") or {}).get("sourceStatus") or {}).get("gitRepoStatus") or {}
-            self._views[key] = SourceView(status=status)
-        return self._views[key]
+            view = self._views[key] = SourceView(uid, status=status)
+        return view
 
     async def reconcile(self, key: Key) -> float | None:
         obj = self._world.store.get(APPLICATIONS.plural, key)
@@ -93,7 +100,7 @@ class ArtifactReconciler:
         if seen.changed:
             message = f"stored artifact for commit '{_subject(seen.subject)}'"
             self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), "NewArtifact", message)
-        self._show(key, SourceView(status, seen.artifact, app.metadata.generation))
+        self._show(key, SourceView(app.metadata.uid, status, seen.artifact, app.metadata.generation))
 
     async def tree(self, key: Key, wanted: WantedArtifact) -> Path:
         """The unpacked content that a ClusterSync of Application `key` wants; made again where this disk lacks it."""
@@ -127,7 +134,10 @@ class ArtifactReconciler:
             await asyncio.sleep(self._world.settings.artifact_retention)
             syncs = self._world.store.all(CLUSTER_SYNCS.plural)
             pinned = {(obj["spec"].get("artifact") or {}).get("digest", "") for obj in syncs}
-            await self._world.sources.collect(pinned)
+            try:
+                await self._world.sources.collect(pinned)
+            except OSError:  # a full or failing disk is no reason to stop leading
+                log.exception("superseded artifacts were not collected")
 
     async def _secret(self, key: Key, spec: GitRepositorySpec) -> dict[str, bytes] | None:
         if spec.secret_ref is None:

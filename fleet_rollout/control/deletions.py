@@ -108,6 +108,9 @@ class Deletions:
         key = Key(sync.metadata.namespace, reference.name)
         obj = self._world.store.get(PLURALS[reference.kind], key) if reference.kind in PLURALS else None
         since = lost_since(obj) if obj is not None else None
+        if since is None and reference.kind in PLURALS:
+            # A Cluster's status is not ours to write: what this process has seen has to do.
+            since = self._world.members.lost_since(reference.kind, reference.name, sync.metadata.namespace)
         return since is not None and (self._world.now() - since).total_seconds() >= self._world.settings.member_give_up
 
     async def _release(self, draft: Draft) -> None:

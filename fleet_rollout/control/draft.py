@@ -11,7 +11,7 @@ from fleet_rollout.control.world import CLUSTER_SYNCS, World
 from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.decide.sync import Stamp
 from fleet_rollout.errors import Waiting
-from fleet_rollout_api.cluster_sync import Attempt, ClusterSync, ClusterSyncStatus, Inventory, InventoryEntry
+from fleet_rollout_api.cluster_sync import Attempt, ClusterSync, Inventory, InventoryEntry
 
 
 class Draft:
@@ -22,7 +22,7 @@ class Draft:
         self._writes = writes
         self._inventories = inventories
         self._obj = obj
-        self.sync = ClusterSync.model_validate(obj)
+        self.sync = world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
         self.status = self.sync.status
         self._entries: list[InventoryEntry] | None = None
 
@@ -64,18 +64,15 @@ class Draft:
         """Send the status if it changed."""
         if self.status == self.sync.status:
             return
+        before = self.sync.status.inventory_parts
         made = await self._writes.status(CLUSTER_SYNCS, self._obj, self.status.dump())
         self._obj = made
-        self.sync = ClusterSync.model_validate(made)
+        self.sync = self._world.store.model(CLUSTER_SYNCS.plural, made, ClusterSync)
         self.status = self.sync.status
+        await self._inventories.drop(self.sync, set(before) - set(self.status.inventory_parts))
 
     def require_current(self) -> None:
         """Stop this pass where the spec was changed while it ran: the change is queued already."""
         seen = self._world.store.get(CLUSTER_SYNCS.plural, self.key)
         if seen is None or seen["metadata"].get("generation") != self.sync.metadata.generation:
             raise Waiting("Superseded", f"ClusterSync/{self.key}: the wanted state changed meanwhile", retry_after=0.0)
-
-
-def status_of(obj: dict[str, Any]) -> ClusterSyncStatus:
-    """The status of a ClusterSync as the store has it."""
-    return ClusterSyncStatus.model_validate(obj.get("status") or {})

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import kopf
+from aiohttp.connector import AddrInfoType
 
 log = logging.getLogger(__name__)
 
@@ -26,23 +28,48 @@ KINDS = (
 )
 RESTART_DELAY = 2.0
 JOIN_SECONDS = 10.0
-# aiohttp closes TLS connections a little after its `close` has returned.
-CLOSE_SECONDS = 0.1
+CLOSE_POLL = 0.02
+CLOSE_LOOKS = 250
 
 Notify = Callable[[str, str | None, dict[str, Any]], None]
+
+
+class Sockets:
+    """Makes the sockets of aiohttp sessions, and knows when all of them are closed.
+
+    aiohttp ends TLS connections a little after its `close` has returned, and longer after on a busy machine.
+    """
+
+    def __init__(self) -> None:
+        self._made: list[socket.socket] = []
+
+    def make(self, address: AddrInfoType) -> socket.socket:
+        """What TCPConnector asks of its `socket_factory`."""
+        family, type_, protocol, *_ = address
+        self._made = [made for made in self._made if made.fileno() != -1]
+        self._made.append(socket.socket(family, type_, protocol))
+        return self._made[-1]
+
+    async def closed(self) -> None:
+        """Wait until they are, or until that took too long."""
+        for _ in range(CLOSE_LOOKS):
+            if all(made.fileno() == -1 for made in self._made):
+                return
+            await asyncio.sleep(CLOSE_POLL)
 
 
 class HubEvents:
     """Calls `notify(plural, event type, object)` on the caller's loop for every change of `KINDS`.
 
-    `open_session` makes a session for kopf's loop with fresh credentials; it is called again when the hub answers 401.
+    `open_session` makes a session for kopf's loop with fresh credentials, over the sockets it is given; it is called
+    again when the hub answers 401.
     `served` are the plurals that the hub has; `namespace` limits the view.
     """
 
     def __init__(
         self,
         server: str,
-        open_session: Callable[[], aiohttp.ClientSession],
+        open_session: Callable[[Sockets], aiohttp.ClientSession],
         notify: Notify,
         *,
         namespace: str | None,
@@ -66,7 +93,7 @@ class HubEvents:
             while not stop.is_set():
                 try:
                     asyncio.run(self._operate(loop, stop))
-                except Exception:
+                except (Exception, asyncio.CancelledError):
                     log.exception("the hub's watches ended; starting them again")
                 stop.wait(RESTART_DELAY)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -87,10 +114,11 @@ class HubEvents:
             loop.call_soon_threadsafe(self._notify, plural, event["type"], event["object"])
 
         # kopf leaves sessions that it was given to whoever made them.
+        sockets = Sockets()
         async with contextlib.AsyncExitStack() as sessions:
-            sessions.push_async_callback(asyncio.sleep, CLOSE_SECONDS)
+            sessions.push_async_callback(sockets.closed)
             await kopf.operator(
-                registry=self._registry(tell, sessions),
+                registry=self._registry(tell, sessions, sockets),
                 settings=self._settings(),
                 standalone=True,
                 clusterwide=self._namespace is None,
@@ -99,13 +127,13 @@ class HubEvents:
             )
 
     def _registry(
-        self, tell: Callable[[str, dict[str, Any]], None], sessions: contextlib.AsyncExitStack
+        self, tell: Callable[[str, dict[str, Any]], None], sessions: contextlib.AsyncExitStack, sockets: Sockets
     ) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.AiohttpSession:
-            session = await sessions.enter_async_context(self._open_session())
+            session = await sessions.enter_async_context(self._open_session(sockets))
             return kopf.AiohttpSession(server=self._server, aiohttp_session=session)
 
         for group, version, plural in KINDS:

@@ -89,14 +89,14 @@ class HubWrites:
 
     async def _explained(self, error: ApiError, resource: Resource, obj: dict[str, Any]) -> Exception:
         metadata = obj["metadata"]
-        if error.is_not_found:
-            self._store.remove(resource.plural, obj)
-        elif error.is_conflict:
-            fresh = await self._hub.get(resource, metadata["name"], metadata.get("namespace", ""))
-            if fresh is not None:
-                self._store.put(resource.plural, fresh)
-        else:
+        if not (error.is_not_found or error.is_conflict):
             return error
+        # A CRD that is just being served anew answers 404 for what is there: only a second look tells.
+        fresh = await self._hub.get(resource, metadata["name"], metadata.get("namespace", ""))
+        if fresh is not None:
+            self._store.put(resource.plural, fresh)
+        elif error.is_not_found:
+            self._store.remove(resource.plural, obj)
         return Changed(resource.kind, metadata["name"])
 
 

@@ -1,16 +1,15 @@
-"""Inventories that outgrow a status: up to 1,000 entries live in the ClusterSync, the rest in ConfigMaps beside it.
-
-The parts are written before the status that counts them, so that a crash between leaves too many, never too few.
-"""
+"""Inventories that outgrow a status: up to 1,000 entries live in the ClusterSync, the rest in ConfigMaps beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from fleet_rollout.control.world import CONFIG_MAPS
-from fleet_rollout.decide.names import APP_LABEL, GROUP, MANAGER_HUB
+from fleet_rollout.decide.names import APP_LABEL, GROUP, MANAGER_HUB, short_hash
+from fleet_rollout.errors import Transient
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
 
@@ -20,7 +19,11 @@ DATA_KEY = "entries.json"
 
 
 class Inventories:
-    """Reads and writes the whole inventory of a ClusterSync."""
+    """Reads and writes the whole inventory of a ClusterSync.
+
+    Parts are named by their content and never changed: what a status names stays as it was until another status is
+    written, so that a crash at any line leaves too many parts, never too few entries.
+    """
 
     def __init__(self, hub: Cluster) -> None:
         self._hub = hub
@@ -28,30 +31,36 @@ class Inventories:
     async def read(self, sync: ClusterSync) -> list[InventoryEntry]:
         """Every recorded entry: inline ones, then those of the parts."""
         entries = list(sync.status.inventory.entries) if sync.status.inventory else []
-        for part in range(sync.status.inventory_parts):
-            found = await self._hub.get(CONFIG_MAPS, part_name(sync, part), sync.metadata.namespace)
-            if found is not None:
-                rows = orjson.loads(found.get("data", {}).get(DATA_KEY, "[]"))
-                entries += [InventoryEntry.model_validate(row) for row in rows]
+        for name in sync.status.inventory_parts:
+            found = await self._hub.get(CONFIG_MAPS, name, sync.metadata.namespace)
+            if found is None:
+                where = f"ConfigMap/{sync.metadata.namespace}/{name}"
+                raise Transient("InventoryIncomplete", f"{where} not found; restore it, it is part of the inventory")
+            rows = orjson.loads(found.get("data", {}).get(DATA_KEY, "[]"))
+            entries += [InventoryEntry.model_validate(row) for row in rows]
         return entries
 
-    async def write(self, sync: ClusterSync, entries: list[InventoryEntry]) -> tuple[list[InventoryEntry], int]:
-        """Store what does not fit inline; returns what goes inline and the number of parts."""
+    async def write(self, sync: ClusterSync, entries: list[InventoryEntry]) -> tuple[list[InventoryEntry], list[str]]:
+        """Store what does not fit inline; returns what goes inline and the names of the parts."""
         inline, rest = entries[:INLINE], entries[INLINE:]
-        parts = [rest[at : at + PER_PART] for at in range(0, len(rest), PER_PART)]
-        for number, part in enumerate(parts):
-            await self._hub.apply(CONFIG_MAPS, _part(sync, number, part), manager=MANAGER_HUB)
-        for number in range(len(parts), sync.status.inventory_parts):
-            await self._hub.delete(CONFIG_MAPS, part_name(sync, number), sync.metadata.namespace)
-        return inline, len(parts)
+        texts = [_text(rest[at : at + PER_PART]) for at in range(0, len(rest), PER_PART)]
+        names = [f"{sync.metadata.name}-inventory-{short_hash(text)}" for text in texts]
+        for name, text in zip(names, texts, strict=True):
+            if name not in sync.status.inventory_parts:
+                await self._hub.apply(CONFIG_MAPS, _part(sync, name, text), manager=MANAGER_HUB)
+        return inline, names
+
+    async def drop(self, sync: ClusterSync, names: Iterable[str]) -> None:
+        """Delete parts that no status names any more."""
+        for name in names:
+            await self._hub.delete(CONFIG_MAPS, name, sync.metadata.namespace)
 
 
-def part_name(sync: ClusterSync, number: int) -> str:
-    """The ConfigMap that holds part `number` (from 0)."""
-    return f"{sync.metadata.name}-inventory-{number}"
+def _text(entries: list[InventoryEntry]) -> str:
+    return orjson.dumps([entry.dump() for entry in entries]).decode()
 
 
-def _part(sync: ClusterSync, number: int, entries: list[InventoryEntry]) -> dict[str, Any]:
+def _part(sync: ClusterSync, name: str, text: str) -> dict[str, Any]:
     owner = {
         "apiVersion": f"{GROUP}/v1alpha1",
         "kind": "ClusterSync",
@@ -62,10 +71,10 @@ def _part(sync: ClusterSync, number: int, entries: list[InventoryEntry]) -> dict
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": part_name(sync, number),
+            "name": name,
             "namespace": sync.metadata.namespace,
             "labels": {APP_LABEL: sync.spec.application},
             "ownerReferences": [owner],
         },
-        "data": {DATA_KEY: orjson.dumps([entry.dump() for entry in entries]).decode()},
+        "data": {DATA_KEY: text},
     }

@@ -16,6 +16,7 @@ from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTE
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide.intervals import jittered, parse_time
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
+from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout_api.attached_cluster import AttachedCluster, AttachedClusterStatus
 
 RESOURCES = {resource.kind: resource for resource in (ATTACHED_CLUSTERS, CLUSTERS)}
@@ -65,7 +66,8 @@ class MemberReconciler:
         """What is wrong with the member, None where it answers."""
         try:
             secret, key = kubeconfig_reference(kind, obj)
-            found = await self._world.hub.get(SECRETS, secret, namespace)
+            with kube_errors("KubeconfigUnreadable", f"{kind}/{name}: Secret {namespace}/{secret}"):
+                found = await self._world.hub.get(SECRETS, secret, namespace)
             if found is None:
                 raise Terminal(
                     "KubeconfigMissing",

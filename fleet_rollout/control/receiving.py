@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from fleet_rollout.control.artifacts import secret_data
 from fleet_rollout.control.world import APPLICATIONS, SECRETS
 from fleet_rollout.decide.announcements import concerns
@@ -51,7 +53,10 @@ class Receiving:
         with kube_errors("ReceiverFailed", f"Applications of {namespace}"):
             objects, _ = await self._hub.list(APPLICATIONS, namespace)
             for obj in objects:
-                git = Application.model_validate(obj).spec.source.git_repository
+                try:
+                    git = Application.model_validate(obj).spec.source.git_repository
+                except ValidationError:
+                    continue  # its own worker says so in its status
                 if git is not None and canonical_repository(git.url) in urls and concerns(git.ref, ref):
                     name = obj["metadata"]["name"]
                     await self._hub.patch(APPLICATIONS, name, namespace, patch, kind="merge", manager=MANAGER_HUB)

@@ -17,7 +17,7 @@ import aiohttp
 from fleet_rollout import measures
 from fleet_rollout.control.applications import ApplicationReconciler
 from fleet_rollout.control.artifacts import ArtifactReconciler
-from fleet_rollout.control.hub import HubEvents
+from fleet_rollout.control.hub import HubEvents, Sockets
 from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.loop import Key, Loop
 from fleet_rollout.control.members import MemberReconciler
@@ -139,9 +139,14 @@ class Service:
                 await self._lead_once(leadership)
             except (ApiError, Unreachable) as error:
                 log.warning("the hub: %s; trying again", error)
-                await asyncio.sleep(self._settings.retry_min)
+            except ExceptionGroup as errors:
+                of_hub, others = errors.split((ApiError, Unreachable))
+                if others is not None:
+                    raise others from None
+                log.warning("the hub: %s; trying again", of_hub.exceptions[0] if of_hub else errors)
             else:
                 return
+            await asyncio.sleep(self._settings.retry_min)
 
     async def _lead_once(self, leadership: Leadership) -> None:
         async with self._world(leadership) as world:
@@ -151,14 +156,10 @@ class Service:
             artifacts = ArtifactReconciler(world)
             objects = Objects(world, targets, artifacts)
             rollouts = Rollouts(world, targets, Removals(world, targets, objects))
+            applications = ApplicationReconciler(world, writes, artifacts)
             loops = (
                 Loop(artifacts, world.queues.sources, self._settings, workers=self._settings.source_workers),
-                Loop(
-                    ApplicationReconciler(world, writes, artifacts),
-                    world.queues.applications,
-                    self._settings,
-                    workers=APPLICATION_WORKERS,
-                ),
+                Loop(applications, world.queues.applications, self._settings, workers=APPLICATION_WORKERS),
                 Loop(
                     SyncReconciler(world, writes, targets, objects, rollouts),
                     world.queues.syncs,
@@ -167,10 +168,10 @@ class Service:
                 ),
                 Loop(MemberReconciler(world, writes), world.queues.members, self._settings, workers=MEMBER_WORKERS),
             )
+            Triggers(world, applications.rest).listen()
             await self._work(world, loops, artifacts)
 
     async def _work(self, world: World, loops: tuple[Loop, ...], artifacts: ArtifactReconciler) -> None:
-        Triggers(world).listen()
         served = await self._read(world)
         self._health.is_reading = self._health.is_leading = True
         log.info("leading", extra={"epoch": world.epoch()})
@@ -277,7 +278,7 @@ class Service:
 
         events = HubEvents(
             self._connection.server,
-            lambda: open_session(self._connection),
+            lambda sockets: open_session(self._connection, sockets),
             seen,
             namespace=self._settings.namespace,
             watch_timeout=self._settings.watch_timeout,
@@ -311,11 +312,10 @@ def observe(queues: Queues) -> None:
         measures.OLDEST_KEY_AGE.labels(queue=name).set_function(queue.overdue)
 
 
-def open_session(connection: Connection) -> aiohttp.ClientSession:
+def open_session(connection: Connection, sockets: Sockets) -> aiohttp.ClientSession:
     """A session of the caller's loop, with the credentials of this moment."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=connection.ssl or True), headers=dict(connection.headers), trust_env=False
-    )
+    connector = aiohttp.TCPConnector(ssl=connection.ssl or True, socket_factory=sockets.make)
+    return aiohttp.ClientSession(connector=connector, headers=dict(connection.headers), trust_env=False)
 
 
 def event_poster(hub: Cluster) -> Any:

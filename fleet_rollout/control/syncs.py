@@ -141,12 +141,13 @@ class SyncReconciler:
             draft.sync.spec
         ):
             delays.append(self._world.settings.health_poll)
-        if memory.interval > 0:
+        if memory.failed is not None and memory.retry_at > self._world.clock():
+            # What failed is not tried before its time, so neither is the interval's look.
+            delays.append(memory.retry_at - self._world.clock())
+        elif memory.interval > 0:
             delays.append(max(0.0, memory.checked_at + memory.interval - self._world.clock()))
         if memory.hands_over:
             delays.append(self._world.settings.dependency_retry)
-        if memory.retry_at > self._world.clock() and memory.failed is not None:
-            delays.append(memory.retry_at - self._world.clock())
         return min((delay for delay in delays if delay is not None), default=None)
 
     @staticmethod
@@ -173,7 +174,8 @@ class SyncReconciler:
         if obj is None or error.reason in ("Conflict", "Superseded"):
             return
         draft = left or self._draft(obj)
-        if memory is not None and draft.sync.spec.artifact is not None:
+        # Who only waits may go on as soon as something wakes him.
+        if memory is not None and draft.sync.spec.artifact is not None and not isinstance(error, Waiting):
             memory.failed = decide.fingerprint(draft.sync.spec)
             memory.retry_at = self._world.clock() + again_in
         stalled = isinstance(error, Terminal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fleet_rollout.control.loop import Key
@@ -16,8 +17,11 @@ Object = dict[str, Any]
 class Triggers:
     """Listens to the store and fills the queues."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, rest: Callable[[Key], float]) -> None:
+        """`rest`: seconds for which news of an Application's ClusterSyncs may be gathered."""
         self._world = world
+        self._rest = rest
+        self._dependants: dict[Key, set[Key]] = {}
         self._by_kind = {
             APPLICATIONS.plural: self._application,
             FLEETS.plural: self._fleet,
@@ -59,22 +63,30 @@ class Triggers:
         assert obj is not None
         application = _labels(obj).get(APP_LABEL)
         if application is not None and self._world.store.is_synced(CLUSTER_SYNCS.plural):
-            self._world.queues.applications.add(Key(key.namespace, application), priority=priority)
+            owner = Key(key.namespace, application)
+            self._world.queues.applications.add(owner, delay=self._rest(owner), priority=priority)
         if not _is_same_but_status(before, after):
             self._world.queues.syncs.add(key, priority=priority)
+            self._note_dependencies(key, before, after)
         if after is not None and before is not None and _ready(before) != _ready(after):
-            self._wake_dependants(key, application)
+            # Wakes those that wait for it, instead of their looking again and again.
+            for waiting in self._dependants.get(key, ()):
+                self._world.queues.syncs.add(waiting)
 
-    def _wake_dependants(self, key: Key, application: str | None) -> None:
-        """A dependency that became ready wakes those that wait for it, instead of their looking again and again."""
-        for obj in self._world.store.all(CLUSTER_SYNCS.plural, key.namespace):
-            depends_on = obj["spec"]["kustomization"].get("dependsOn") or []
-            if _labels(obj).get(APP_LABEL) == application and any(d.get("name") == key.name for d in depends_on):
-                self._world.queues.syncs.add(Key(key.namespace, obj["metadata"]["name"]))
+    def _note_dependencies(self, key: Key, before: Object | None, after: Object | None) -> None:
+        for dependency in _dependencies(key, before):
+            self._dependants.get(dependency, set()).discard(key)
+        for dependency in _dependencies(key, after):
+            self._dependants.setdefault(dependency, set()).add(key)
 
     def _applications_of(self, namespace: str, priority: int) -> None:
         for obj in self._world.store.all(APPLICATIONS.plural, namespace):
             self._world.queues.applications.add(Key(namespace, obj["metadata"]["name"]), priority=priority)
+
+
+def _dependencies(key: Key, obj: Object | None) -> list[Key]:
+    depends_on = (obj["spec"]["kustomization"].get("dependsOn") if obj is not None else None) or []
+    return [Key(each.get("namespace") or key.namespace, each["name"]) for each in depends_on]
 
 
 def _is_same_but_status(before: Object | None, after: Object | None) -> bool:

@@ -20,7 +20,12 @@ from fleet_rollout.kube.errors import ApiError, kube_errors
 from fleet_rollout.settings import Settings
 
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", True)
+POLICY_BINDINGS = Resource(
+    "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
+)
+POLICY = "fleet-rollout-clustersyncs"
 POLL = 0.5
+ATTEMPTS = 40
 
 
 class Uninstall:
@@ -48,6 +53,7 @@ class Uninstall:
     async def _let_go(self) -> None:
         """Applications first: without one nothing makes its ClusterSyncs anew."""
         await self._refuse_leader()
+        await self._lift_policy()
         for resource in (APPLICATIONS, CLUSTER_SYNCS):
             for obj in await self._all(resource):
                 await self._release(resource, obj)
@@ -58,7 +64,7 @@ class Uninstall:
         left = [finalizer for finalizer in metadata.get("finalizers", []) if finalizer != FINALIZER]
         patch = {"metadata": {"finalizers": left}}
         try:
-            await self._hub.patch(resource, name, namespace, patch, kind="merge", manager=MANAGER_HUB)
+            await self._patched(resource, name, namespace, patch)
             # ClusterSyncs are let go of one by one, not collected with their finalizers on.
             propagation = "Orphan" if resource is APPLICATIONS else "Background"
             await self._hub.delete(resource, name, namespace, uid=metadata["uid"], propagation=propagation)
@@ -66,6 +72,23 @@ class Uninstall:
             if not error.is_not_found:
                 raise
         self._say(f"{resource.kind}/{namespace}/{name} let go")
+
+    async def _lift_policy(self) -> None:
+        """The admission policy lets only the controller write ClusterSyncs; it goes with the service."""
+        if await self._hub.delete(POLICY_BINDINGS, POLICY):
+            self._say(f"ValidatingAdmissionPolicyBinding/{POLICY} deleted")
+
+    async def _patched(self, resource: Resource, name: str, namespace: str, patch: dict[str, Any]) -> None:
+        """API servers notice after a moment that a policy is lifted."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._hub.patch(resource, name, namespace, patch, kind="merge", manager=MANAGER_HUB)
+            except ApiError as error:
+                if attempt == ATTEMPTS or not (error.is_forbidden or error.is_invalid):
+                    raise
+                await asyncio.sleep(POLL)
+            else:
+                return
 
     async def _delete(self, timeout: float) -> None:
         for obj in await self._all(APPLICATIONS):

@@ -363,7 +363,7 @@ def _part(
 
 def _holds_objects(sync: ClusterSync) -> bool:
     inventory = sync.status.inventory
-    return sync.status.inventory_parts > 0 or (inventory is not None and bool(inventory.entries))
+    return bool(sync.status.inventory_parts) or (inventory is not None and bool(inventory.entries))
 
 
 def has_taken_over(sync: ClusterSync) -> bool:

@@ -218,6 +218,11 @@ class Members:
             return place.member.state
         return "refused" if place.refusal is not None else "unknown"
 
+    def lost_since(self, kind: str, name: str, namespace: str) -> datetime | None:
+        """Since when its checks fail, as far as this process knows; None where it answers."""
+        member = self._places.get(MemberKey(kind, namespace, name), _Place()).member
+        return member.since if member is not None else None
+
     def watch_canaries(
         self, kind: str, name: str, namespace: str, namespaces: Iterable[str], on_event: OnEvent
     ) -> None:

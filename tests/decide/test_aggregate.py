@@ -524,7 +524,7 @@ def test_a_large_status_loses_inventories_first():
 
 
 def test_an_inventory_in_parts_is_not_shown():
-    assert "inventory" not in status(sync(inventoryParts=2))["syncStatus"][0]["kustomizationStatus"]
+    assert "inventory" not in status(sync(inventoryParts=["a", "b"]))["syncStatus"][0]["kustomizationStatus"]
 
 
 def test_then_details_go_then_rows_that_are_as_wanted():

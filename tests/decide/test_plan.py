@@ -304,7 +304,7 @@ def test_what_never_brought_anything_goes_at_once():
 
 def test_an_inventory_in_parts_counts_as_brought():
     [sync] = carried_out(plan(application(policy("old")), clusters=("m1",)), applied=False)
-    parted = sync.model_copy(update={"status": sync.status.model_copy(update={"inventory_parts": 2})})
+    parted = sync.model_copy(update={"status": sync.status.model_copy(update={"inventory_parts": ["a", "b"]})})
     assert plan(application(policy("new")), [parted], clusters=("m1",)).held[0].name == "old-attachedcluster-m1"
 
 
