@@ -14,7 +14,6 @@ from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.leftovers import Leftover
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.removals import Removals
-from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, CONFIG_MAPS, World
 from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.names import MANAGER_HUB, NAME_LIMIT, short_hash
@@ -38,7 +37,7 @@ class Orphans:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._removals = Removals(world, Targets(world), None)
+        self._removals = Removals(world, None)
 
     async def record(self, draft: Draft, *, keeps_objects: bool) -> None:
         """Write down what `draft` leaves behind. Precedes the removal of its finalizer.

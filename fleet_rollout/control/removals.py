@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from fleet_rollout.control.ingresses import write_ingress
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.objects import Objects
-from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import World
 from fleet_rollout.decide import translate_removal as decide
 from fleet_rollout.decide.inventory import Ref
@@ -54,9 +53,8 @@ class Removable(Protocol):
 class Removals:
     """Remembers only how long the present wait has lasted; a restart waits anew."""
 
-    def __init__(self, world: World, targets: Targets, objects: Objects | None) -> None:
+    def __init__(self, world: World, objects: Objects | None) -> None:
         self._world = world
-        self._targets = targets
         self._objects = objects
         self._waits: dict[Key, _Wait] = {}
 

@@ -155,7 +155,7 @@ class Service:
             targets = Targets(world)
             artifacts = ArtifactReconciler(world)
             objects = Objects(world, targets, artifacts)
-            rollouts = Rollouts(world, targets, Removals(world, targets, objects))
+            rollouts = Rollouts(world, targets, Removals(world, objects))
             applications = ApplicationReconciler(world, writes, artifacts)
             loops = (
                 Loop(artifacts, world.queues.sources, self._settings, workers=self._settings.source_workers),
