@@ -55,12 +55,12 @@ async def test_a_service_account_limits_what_is_done_on_the_hub(story: Any) -> N
     )
     await story.row("web-0-currentcluster-host", ready="True")
 
-    elsewhere = await repository.commit({"b.yaml": config_map("b").replace("name: b", "name: b\n  namespace: default")})
+    elsewhere = config_map("b").replace("name: b", "name: b\n  namespace: default")
+    commit = await repository.commit({"a.yaml": None, "b.yaml": elsewhere})
     await story.application(repository, {"serviceAccountName": "deployer"}, fleet=None)
-    row = await story.row("web-0-currentcluster-host", ready="False")
     await story.request("1")
     row = await story.row("web-0-currentcluster-host", ready="False", message='in the namespace "default"')
-    assert row["kustomizationStatus"]["lastAttemptedRevision"].endswith(elsewhere)
+    assert row["kustomizationStatus"]["lastAttemptedRevision"].endswith(commit)
     assert await story.config_map("hub", "b", "default") is None
 
 
