@@ -6,6 +6,9 @@ from typing import Any
 
 import yaml
 
+# Longer than any story: whoever waits is woken by what he waits for, not by the clock.
+PATIENCE = 600.0
+
 
 def config_map(name: str, **data: str) -> str:
     return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
@@ -21,7 +24,7 @@ async def test_a_policy_waits_until_the_other_has_the_same_revision(story: Any) 
     """G22"""
     repository = await story.git_repo({"one/a.yaml": config_map("a"), "two/b.yaml": config_map("b", version="1")})
     await story.fleet("m1")
-    await story.start()
+    await story.start(dependency_retry=PATIENCE)
     await story.application(repository, policy(story, "two", "one"), policy(story, "one"))
     syncs = ("one-attachedcluster-m1", "two-attachedcluster-m1")
     await story.applied(await repository.commit_of(), *syncs)
@@ -45,7 +48,7 @@ async def test_an_unknown_dependency_is_named_and_waited_for(story: Any) -> None
     """G22: `not found`, and it runs as soon as the policy exists."""
     repository = await story.git_repo({"one/a.yaml": config_map("a"), "two/b.yaml": config_map("b")})
     await story.fleet("m1")
-    await story.start()
+    await story.start(dependency_retry=PATIENCE)
     await story.application(repository, policy(story, "two", "one"))
     waiting = await story.sync_condition("two-attachedcluster-m1", "Ready", "False", "DependencyNotReady")
     assert f"dependency '{story.namespace}/one' not found" in waiting["message"]
@@ -61,7 +64,7 @@ async def test_one_cluster_that_waits_does_not_hold_up_the_other(story: Any) -> 
     await story.fleet("m1", "m2")
     user = "story-without-rights"
     await story.kubeconfig("m2", story.members["m2"].kubeconfig_for(user))
-    await story.start()
+    await story.start(dependency_retry=PATIENCE)
     await story.application(repository, policy(story, "two", "one"), policy(story, "one"))
     await story.applied(await repository.commit_of(), "one-attachedcluster-m1", "two-attachedcluster-m1")
     assert await story.config_map("m2", "b") is None

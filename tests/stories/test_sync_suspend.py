@@ -83,7 +83,7 @@ async def test_a_suspended_source_records_the_request_and_keeps_its_artifact(sto
     await story.request("1")
 
     async def source_status() -> dict[str, Any] | None:
-        status = (await story.read())["status"]["sourceStatus"]["gitRepoStatus"]
+        status = (await story.read()).get("status", {}).get("sourceStatus", {}).get("gitRepoStatus", {})
         return status if status.get("lastHandledReconcileAt") == "1" else None
 
     assert (await story.until(source_status))["artifact"]["revision"].endswith(first)
