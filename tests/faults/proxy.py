@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import ssl
 import struct
@@ -33,6 +34,9 @@ HOP_BY_HOP = frozenset(
 START_TIMEOUT = 30
 LARGEST_BODY = 64 * 1024**2
 POLL = 0.01
+# aiohttp would report every connection that is reset on purpose as an error of the handler.
+QUIET = logging.getLogger("tests.faults")
+QUIET.setLevel(logging.CRITICAL)
 
 
 class Cut(Exception):
@@ -90,7 +94,7 @@ class FaultProxy:
         timeout = aiohttp.ClientTimeout(total=None, connect=10)
         app = web.Application(client_max_size=LARGEST_BODY)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, access_log=None, logger=QUIET, shutdown_timeout=0.1)
         async with aiohttp.ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=2**20
         ) as self._session:

@@ -151,11 +151,17 @@ class Run:
     async def _as(self, wanted: Object) -> None:
         try:
             async with asyncio.timeout(DEADLINE):
-                while await self.picture() != wanted:
-                    await asyncio.sleep(0.1)
+                while await self._is_writing() or await self.picture() != wanted:
+                    pass
         except TimeoutError:
             lines = "\n".join(differences(wanted, await self.picture()))
             raise AssertionError(f"does not become as in the undisturbed run:\n{lines}\n{self.last_words()}") from None
+
+    async def _is_writing(self) -> bool:
+        """Whether anything was written just now: a picture costs six requests, and would be out of date at once."""
+        count = len(self.faults.writes)
+        await asyncio.sleep(0.15)
+        return len(self.faults.writes) != count
 
     async def _quiet(self, *, is_last: bool) -> None:
         """Done, and no write for a while."""

@@ -81,6 +81,7 @@ async def guarded(work: Any, watch: Any) -> None:
         task.result()
 
 
+@pytest.mark.timeout(1800)  # some thirty runs: on a machine that is busy with other things they take minutes
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_after_a_crash_at_any_write_everything_ends_as_without(new_run: Any, fault: str) -> None:
     """Part 13; "killed before and after every write of a sync, and cut after send, ends as an undisturbed run"."""
