@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fleet_rollout.decide.names import CRD_LABEL, MANAGER_ROLLOUT
 from fleet_rollout.errors import Waiting
@@ -13,22 +16,43 @@ CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "custo
 OURS = "fleet-rollout"
 
 
+@dataclass(frozen=True)
+class _Known:
+    """One CRD of a member as it was looked at; `foreign` is its schema where it is not ours."""
+
+    version: tuple[str, str]
+    foreign: dict[str, Any] | None
+
+
 class MemberCrds:
-    """Looks at the CRDs whenever a rollout is written; three small reads."""
+    """Looks at the CRDs whenever a rollout is written: three small reads, and larger ones only of what has changed."""
 
     def __init__(self) -> None:
         self._wanted = {crd["metadata"]["name"]: labelled(crd) for crd in member_crds()}
+        # What was looked at whole, by cluster and name, in which version.
+        self._known: WeakKeyDictionary[Cluster, dict[str, _Known]] = WeakKeyDictionary()
 
     async def ensure(self, cluster: Cluster) -> dict[str, Any]:
         """Install what is missing. Returns, by kind, the schemas of CRDs that are not ours to write."""
-        foreign: dict[str, Any] = {}
-        for name, wanted in self._wanted.items():
-            live = await cluster.get(CRDS, name)
-            if live is not None and (live["metadata"].get("labels") or {}).get(CRD_LABEL) != OURS:
-                foreign[wanted["spec"]["names"]["kind"]] = schema_of(live, wanted["spec"]["versions"][0]["name"])
-            elif live is None or not _is_current(live, wanted):
-                await cluster.apply(CRDS, wanted, manager=MANAGER_ROLLOUT)
+        found = await asyncio.gather(*(self._one(cluster, name) for name in self._wanted))
         await self._served(cluster)
+        kinds = (wanted["spec"]["names"]["kind"] for wanted in self._wanted.values())
+        return {kind: schema for kind, schema in zip(kinds, found, strict=True) if schema is not None}
+
+    async def _one(self, cluster: Cluster, name: str) -> dict[str, Any] | None:
+        """The schema of a CRD that is not ours."""
+        known = self._known.setdefault(cluster, {})
+        seen = await cluster.get(CRDS, name, metadata_only=True)
+        if seen is not None and name in known and known[name].version == _version(seen):
+            return known[name].foreign
+        known.pop(name, None)
+        live, wanted = await cluster.get(CRDS, name), self._wanted[name]
+        foreign = None
+        if live is not None and (live["metadata"].get("labels") or {}).get(CRD_LABEL) != OURS:
+            foreign = schema_of(live, wanted["spec"]["versions"][0]["name"])
+        elif live is None or not _is_current(live, wanted):
+            live, _ = await cluster.apply(CRDS, wanted, manager=MANAGER_ROLLOUT)
+        known[name] = _Known(_version(live), foreign)
         return foreign
 
     async def _served(self, cluster: Cluster) -> None:
@@ -54,6 +78,11 @@ def schema_of(crd: dict[str, Any], version: str) -> dict[str, Any]:
             schema: dict[str, Any] = served["schema"]["openAPIV3Schema"]
             return schema
     return {"properties": {}}
+
+
+def _version(obj: dict[str, Any]) -> tuple[str, str]:
+    metadata = obj["metadata"]
+    return metadata["uid"], metadata["resourceVersion"]
 
 
 def _is_current(live: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -65,10 +65,17 @@ class Cluster:
         self._discovery = Discovery(self._fetch)
 
     async def get(
-        self, resource: Resource, name: str, namespace: str = "", *, impersonate: str | None = None
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        impersonate: str | None = None,
+        metadata_only: bool = False,
     ) -> Object | None:
         """The object, or None where there is none."""
-        request = Request("GET", resource.path(namespace, name), impersonate=impersonate, repeatable=True)
+        path, accept = resource.path(namespace, name), METADATA if metadata_only else JSON
+        request = Request("GET", path, accept=accept, impersonate=impersonate, repeatable=True)
         try:
             return await self._object(request)
         except ApiError as error:
