@@ -60,7 +60,12 @@ def annotations_of(obj: Object) -> Mapping[str, Any]:
 def _says(obj: Object | None, key: str, value: str) -> bool:
     if obj is None:
         return False
-    return any(str(found.get(key, "")).lower() == value.lower() for found in (annotations_of(obj), labels_of(obj)))
+    metadata = obj["metadata"]
+    for part in ("annotations", "labels"):
+        found = metadata.get(part)
+        if found and key in found and str(found[key]).lower() == value.lower():
+            return True
+    return False
 
 
 def is_ignored(*objects: Object | None) -> bool:

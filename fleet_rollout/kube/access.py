@@ -28,6 +28,8 @@ from fleet_rollout.kube.transport import HUB, Connection
 REFUSED = "KubeconfigRefused"
 INVALID = "KubeconfigInvalid"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+# The same as yaml.safe_load; libyaml's is ten times faster, which counts for a thousand members.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FLAG = "or start the controller with --allow-insecure-kubeconfig"
 
 # Fields that are refused wherever the kubeconfig comes from, and what to do instead.
@@ -208,7 +210,7 @@ class _Kubeconfig:
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
         try:
-            document = yaml.safe_load(text)
+            document = yaml.load(text, LOADER)  # noqa: S506
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)  # the error's own text may quote a credential
             place = f" (line {mark.line + 1})" if mark is not None else ""

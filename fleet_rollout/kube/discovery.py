@@ -7,6 +7,7 @@ does not know, because its CRD may have been installed since.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ AGGREGATED = ",".join(
     + ["application/json"]
 )
 LEAST_PAUSE = 1.0
+_PLAIN = re.compile(r"[-.a-z0-9]+")  # nearly every name; quoting takes longer than looking
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,13 @@ class Resource:
         """The URL path of one object, or of all in a namespace (or in the cluster)."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if namespace and self.namespaced:
-            parts += ["namespaces", quote(namespace, safe="")]
-        parts += [self.plural, *(quote(part, safe="") for part in (name, subresource) if part)]
+            parts += ["namespaces", _quoted(namespace)]
+        parts += [self.plural, *(_quoted(part) for part in (name, subresource) if part)]
         return "/".join(parts)
+
+
+def _quoted(part: str) -> str:
+    return part if _PLAIN.fullmatch(part) else quote(part, safe="")
 
 
 Kinds = dict[tuple[str, str], Resource]

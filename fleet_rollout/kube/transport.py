@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -193,7 +194,7 @@ class Transport:
         return await self._opened().request(
             request.method,
             URL(
-                connection.server + request.path + (f"?{urlencode(request.params)}" if request.params else ""),
+                connection.server + request.path + _query(tuple(request.params.items())),
                 encoded=True,
             ),
             data=None if request.body is None else orjson.dumps(request.body),
@@ -358,6 +359,12 @@ def _is_worth_repeating(request: Request, error: ApiError) -> bool:
     if error.retry_after is None or error.retry_after > LONGEST_PAUSE:
         return False
     return error.status == 429 or (error.status == 503 and request.repeatable)
+
+
+@lru_cache(maxsize=256)
+def _query(params: tuple[tuple[str, str], ...]) -> str:
+    """The same few queries go out again and again."""
+    return f"?{urlencode(params)}" if params else ""
 
 
 def _seconds(headers: CIMultiDictProxy[str]) -> float | None:
