@@ -127,9 +127,9 @@ class Connection(asyncio.Protocol):
                 return
             body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
             method, target, _ = head[: head.find(b"\r\n")].decode().split(" ", 2)
-            self.answer(method, target, body)
+            self.answer(method, target, body, is_metadata=b"as=PartialObjectMetadata;" in head)
 
-    def answer(self, method: str, target: str, body: bytes) -> None:
+    def answer(self, method: str, target: str, body: bytes, *, is_metadata: bool) -> None:
         path, _, query = target.partition("?")
         if path.startswith("/control/"):
             self.send(200, orjson.dumps(control(self.site, path, orjson.loads(body) if body else {})))
@@ -142,7 +142,8 @@ class Connection(asyncio.Protocol):
         if "watch" in params:
             self.watch(cluster, scope_of(f"/{rest}"))
             return
-        self.send(*Handler(self.site, cluster).answer(method, f"/{rest}", params, body))
+        code, content = Handler(self.site, cluster).answer(method, f"/{rest}", params, body)
+        self.send(code, metadata_of(content) if is_metadata and code == 200 else content)
 
     def send(self, status: int, body: bytes) -> None:
         head = b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
@@ -316,6 +317,12 @@ def parse(path: str) -> tuple[Place, bool, str]:
         namespace, parts = parts[1], parts[2:]
     plural, name, subresource = [*parts, "", ""][:3]
     return (group, plural, namespace, name), not name, subresource
+
+
+def metadata_of(content: bytes) -> bytes:
+    """A PartialObjectMetadata of one object."""
+    obj = orjson.loads(content)
+    return orjson.dumps({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": obj["metadata"]})
 
 
 def scope_of(path: str) -> tuple[str, str, str]:
