@@ -26,6 +26,7 @@ from fleet_rollout.lab.state import ClusterState, LabError, LabState
 
 HUB = "hub"
 KUBECTL_TIMEOUT = 120.0
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 END_TIMEOUT = 60.0
 
 
@@ -36,6 +37,11 @@ class KubectlFailed(Exception):
         super().__init__(f"kubectl {' '.join(arguments)}: {stderr.strip()}")
         self.returncode = returncode
         self.stderr = stderr
+
+
+def _is_established(crd: dict[str, Any]) -> bool:
+    conditions = (crd.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 class LabCluster:
@@ -66,6 +72,12 @@ class LabCluster:
         if done.returncode != 0:
             raise KubectlFailed(arguments, done.returncode, done.stderr)
         return done.stdout.decode()
+
+    async def crds_established(self, timeout: float = 60.0) -> None:
+        """Wait until every CRD is served. (`kubectl wait` fails on one that has no conditions yet.)"""
+        async with asyncio.timeout(timeout):
+            while not all(map(_is_established, await self.api.items(CRDS))):  # noqa: ASYNC110 -- a plain client
+                await asyncio.sleep(0.1)
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = (), lifetime: datetime.timedelta = LIFETIME) -> bytes:
         """A kubeconfig of any user and groups, by a client certificate; RBAC alone says what it may do.

@@ -31,7 +31,7 @@ DEADLINE = 60.0
 async def crds(hub: LabCluster) -> None:
     """Our CRDs on the hub, established."""
     await hub.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))
-    await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    await hub.crds_established()
 
 
 @pytest.fixture

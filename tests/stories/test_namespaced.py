@@ -38,7 +38,7 @@ async def own_hub() -> AsyncIterator[tuple[LabCluster, Lab]]:
     async with Lab(["m1"], name=NAME, audit=True) as lab:
         hub = await lab.add("namespaced")
         await apply(hub, "crd")
-        await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        await hub.crds_established()
         await apply(hub, "namespaced")
         yield hub, lab
 

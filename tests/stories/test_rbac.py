@@ -73,7 +73,7 @@ async def guarded() -> AsyncIterator[Lab]:
     async with Lab(["m1"], name=NAME, audit=True) as lab:
         for folder in ("crd", "default"):
             await apply(lab.hub, folder)
-        await lab.hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        await lab.hub.crds_established()
         await ensure_namespace(lab.hub, TENANT)
         for folder in ("member/base", "member/tenant"):
             await apply(lab.clusters["m1"], folder)

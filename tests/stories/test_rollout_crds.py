@@ -66,7 +66,7 @@ def flaggers(without: str | None = None) -> list[dict[str, Any]]:
 
 async def install(cluster: Any, crds: list[dict[str, Any]]) -> None:
     await cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listing(crds)))
-    await cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    await cluster.crds_established()
 
 
 def listing(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -159,13 +159,6 @@ async def test_one_watch_shows_changes_from_a_version_on(admin, home):
     assert seen == [("ADDED", "ConfigMap", "a"), ("DELETED", "ConfigMap", "a")]
 
 
-async def test_a_watch_from_a_forgotten_version_says_so(admin, home):
-    with pytest.raises(ApiError) as caught:
-        async for _ in admin.watch(CONFIG_MAPS, namespace=home, resource_version="1"):
-            pass
-    assert caught.value.is_expired
-
-
 async def test_a_session_of_the_callers_own_carries_the_credentials(hub, connection):
     async with connection(hub).open_session() as session, session.get(f"{hub.server}/version") as answer:
         assert (await answer.json())["gitVersion"].startswith("v1.")
