@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -17,10 +18,15 @@ from fleet_rollout.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# Objects of the hub live long and are many, requests leave few cycles behind: with Python's own thresholds (700, 10,
+# 10) a third of the CPU time of a large commit went into looking at them again.
+GC_THRESHOLDS = (50_000, 20, 50)
+
 
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the process's exit code."""
     telemetry.configure_logging(settings.log_format, settings.log_level)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         uvloop.run(_serve(settings))
     except FleetRolloutError as error:

@@ -114,6 +114,7 @@ class Transport:
         self._limits = limits
         self._fence = fence
         self._attempt = attempt
+        self._timeout = aiohttp.ClientTimeout(total=limits.request, sock_connect=limits.connect)
         self._in_flight = Slots(limits.in_flight)
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
@@ -161,10 +162,9 @@ class Transport:
             self._session = None
 
     async def _once(self, request: Request) -> tuple[int, Any]:
-        timeout = aiohttp.ClientTimeout(total=self._limits.request, sock_connect=self._limits.connect)
         code = "none"
         try:
-            async with await self._open(request, timeout) as answer:
+            async with await self._open(request, self._timeout) as answer:
                 code = f"{answer.status // 100}xx"
                 body = await self._read(answer, request.limit)
                 if answer.status >= 300:

@@ -151,7 +151,7 @@ class View:
         self.created.clear()
         self.deleted.clear()
 
-    async def until(self, holds: Callable[[], bool], what: str, timeout: float = 300.0) -> float:
+    async def until(self, holds: Callable[[], bool], what: str, timeout: float = 600.0) -> float:
         """Wait for a state of the hub; when it came about, by the monotonic clock."""
         try:
             async with asyncio.timeout(timeout):
