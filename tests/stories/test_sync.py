@@ -28,8 +28,9 @@ async def test_a_commit_reaches_every_cluster_and_the_next_one_too(story: Any) -
         assert (await story.config_map(member, "a"))["data"] == {"version": "2"}
 
     async def shows_the_second() -> bool:
-        artifact = (await story.read())["status"]["sourceStatus"]["gitRepoStatus"]["artifact"]
-        return second in artifact["revision"]
+        status = (await story.read()).get("status") or {}
+        source = (status.get("sourceStatus") or {}).get("gitRepoStatus") or {}
+        return second in (source.get("artifact") or {}).get("revision", "")
 
     await story.until(shows_the_second)
     await story.condition("Ready", "True")
