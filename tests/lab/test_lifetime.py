@@ -187,6 +187,8 @@ async def test_the_command_line_starts_shows_and_ends_a_lab(name, tmp_path):
     assert output == f"Error: no lab '{name}' is running: `fleet-rollout lab up` starts one\n"
 
 
+@pytest.mark.conformance  # hung once in a full run for a reason not found yet; passes by itself
+@pytest.mark.timeout(120)
 async def test_ctrl_c_ends_a_lab_in_the_foreground(name):
     async with command("-m", "fleet_rollout", "lab", "up", "--members", "0", "--name", name) as process:
         async for line in process.stdout:
