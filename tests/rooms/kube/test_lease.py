@@ -102,6 +102,25 @@ async def test_one_leads_and_hands_over_at_once_when_it_is_stopped(admin, short,
         assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("", 2)
 
 
+async def test_the_lease_tells_where_its_holder_serves_artifacts(admin, short):
+    """Who does not tell takes away what its predecessor told, and a Lease that was given back tells nothing."""
+    first = Leadership(admin, short, artifacts=lambda: "10.0.0.1:9790")
+    second, third = Leadership(admin, short), Leadership(admin, short)
+    assert third.artifacts_of_holder is None
+    assert await first._take()
+    assert not await third._take()
+    assert first.artifacts_of_holder == third.artifacts_of_holder == "10.0.0.1:9790"
+    await first._release()
+    assert await second._take()
+    assert not await third._take()
+    assert third.artifacts_of_holder is None
+    await second._release()
+    assert await first._take()
+    await first._release()
+    await third._read()
+    assert third.artifacts_of_holder is None
+
+
 async def test_a_leader_that_was_suspended_may_not_send_before_it_has_won_a_new_term(
     admin, short, eventually, hub, connection, open_cluster
 ):
