@@ -96,9 +96,10 @@ class ArtifactReconciler:
             handled=handled,
             now=self._world.now(),
         )
-        if seen.changed:
+        if seen.changed or source_status.has_failed(view.status):
             message = f"stored artifact for commit '{_subject(seen.subject)}'"
-            self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), "NewArtifact", message)
+            reason = "NewArtifact" if seen.changed else "Succeeded"
+            self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), reason, message)
         self._show(key, SourceView(app.metadata.uid, status, seen.artifact, app.metadata.generation))
 
     async def tree(self, key: Key, wanted: WantedArtifact) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 from tests.stories.rollouts import Place, canary_row, deployment, files, policy, rollout
@@ -27,20 +25,6 @@ async def begin(story: Any, *members: str, content: dict[str, str] | None = None
 async def ready(story: Any) -> dict[str, Any]:
     found = (await story.read())["status"]["conditions"]
     return next(each for each in found if each["type"] == "Ready")
-
-
-async def versions(story: Any, since: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Every version of the Application that was written after `since`, up to now."""
-    latest = (await story.read())["metadata"]["resourceVersion"]
-    assert latest != since["metadata"]["resourceVersion"]
-    path, version = story.path("applications"), since["metadata"]["resourceVersion"]
-    async with contextlib.aclosing(story.hub.api.watch(path, version, fieldSelector="metadata.name=web")) as events:
-        async for event in events:
-            if event["type"] == "BOOKMARK":
-                continue
-            yield event["object"]
-            if event["object"]["metadata"]["resourceVersion"] == latest:
-                return
 
 
 async def test_every_row_shows_its_own_canary(story: Any) -> None:
@@ -88,7 +72,7 @@ async def test_an_old_success_is_not_credited_to_a_new_image(story: Any) -> None
     assert (found["status"], found["reason"]) == ("Unknown", "Progressing")
     summary = (await story.read())["status"]["summary"]
     assert (summary["rollout"], summary["clusters"]) == ("1 Pending", "0/1")
-    written = [each["status"] async for each in versions(story, since=before)]
+    written = [each["status"] for each in await story.versions(since=before)]
     assert second in written[-1]["revision"]
     new = [each for each in written if second in each["revision"]]
     assert [c["status"] for each in new for c in each["conditions"] if c["type"] == "Ready"] == ["Unknown"] * len(new)
