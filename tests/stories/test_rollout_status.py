@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from tests.stories.rollouts import Place, canary_row, deployment, files, policy, rollout
 
 ROWS = ("web-0-attachedcluster-m2", "web-0-attachedcluster-m3")
@@ -97,6 +99,31 @@ async def test_an_old_success_is_not_credited_across_a_restart(story: Any) -> No
     assert found["ready"] == "Unknown"
     place = Place(story)
     await place.judge("Succeeded", "second")
+    await story.condition("Ready", "True")
+
+
+async def test_an_analysis_of_the_configuration_that_nobody_watched_is_credited(story: Any) -> None:
+    """Rule 1: the service was away from the apply to the promotion, and the Pod template is the same as before."""
+
+    def settings(value: str) -> str:
+        metadata = {"name": "settings"}
+        return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"x": value}})
+
+    obj = yaml.safe_load(deployment("podinfo"))
+    obj["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}]
+    # Without kustomize's hash in the name, as it is where a ConfigMap is written by hand.
+    content = files() | {"deployment.yaml": yaml.safe_dump(obj), "settings.yaml": settings("1")}
+    repository = await begin(story, "m2", content=content)
+    place = Place(story)
+    await place.judge("Succeeded", "first", trackedConfigs={"configmap/settings": "one"})
+    await story.condition("Ready", "True")
+    second = await repository.commit({"settings.yaml": settings("2")})
+    await story.request("second")
+    await story.applied(second)
+    await story.row(ROWS[0], message="has not looked at the new revision yet")
+    await story.stop()
+    await place.judge("Succeeded", "first", trackedConfigs={"configmap/settings": "two"})
+    await story.start()
     await story.condition("Ready", "True")
 
 
