@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -82,6 +83,19 @@ async def contending(*contenders: Contender):
 
 async def lease_of(admin, settings) -> dict:
     return await admin.get(LEASES, settings.lease_name, settings.own_namespace)
+
+
+def test_the_deadline_is_read_from_the_clock_that_runs_on_while_the_machine_sleeps(monkeypatch, settings):
+    """Ruling "Leadership": by CLOCK_BOOTTIME, which CLOCK_MONOTONIC is no substitute for."""
+    asked = []
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: asked.append(clock) or 12.5)
+    leadership = Leadership(None, settings)
+    assert leadership._clock is boottime
+    assert not leadership.is_leading
+    assert asked == [time.CLOCK_BOOTTIME]
+    leadership._deadline = 12.6
+    leadership.check()
+    assert asked == [time.CLOCK_BOOTTIME] * 2
 
 
 async def test_one_leads_and_hands_over_at_once_when_it_is_stopped(admin, short, eventually):
