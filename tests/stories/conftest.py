@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from fleet_rollout.control.run import Health, run
+from fleet_rollout.lab import flagger
 from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout.lab.repository import Repository
 from fleet_rollout.settings import Settings
@@ -32,6 +33,13 @@ async def crds(hub: LabCluster) -> None:
     """Our CRDs on the hub, established."""
     await hub.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))
     await hub.crds_established()
+
+
+@pytest.fixture
+async def mesh(member: LabCluster) -> LabCluster:
+    """The member m1 with gateway, Prometheus and real Flagger, which works on every Canary there."""
+    await flagger.install(member)
+    return member
 
 
 @pytest.fixture
