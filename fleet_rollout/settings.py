@@ -77,6 +77,7 @@ class Settings:
     # Listeners
     artifact_address: str = _setting("127.0.0.1:9790", "where artifacts are served")
     artifact_url: str | None = _setting(None, "base URL of artifacts in status; default: from the address")
+    pod_ip: str | None = _setting(None, "where other replicas find this one's artifacts; default: the artifact address")
     receiver_address: str = _setting("127.0.0.1:9292", "where Git hosts announce pushes")
     telemetry_address: str = _setting("127.0.0.1:8080", "/healthz, /readyz and /metrics")
 

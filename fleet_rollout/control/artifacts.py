@@ -54,8 +54,7 @@ class ArtifactReconciler:
         uid = str((obj.get("metadata") or {}).get("uid", ""))
         view = self._views.get(key)
         if view is None or view.uid != uid:
-            status = ((obj.get("status") or {}).get("sourceStatus") or {}).get("gitRepoStatus") or {}
-            view = self._views[key] = SourceView(uid, status=status)
+            view = self._views[key] = SourceView(uid, status=source_in(obj))
         return view
 
     async def reconcile(self, key: Key) -> float | None:
@@ -87,7 +86,7 @@ class ArtifactReconciler:
     async def _fetch(self, key: Key, app: Application, spec: GitRepositorySpec) -> None:
         view = self.view(key)
         secret = await self._secret(key, spec)
-        known = view.artifact or _artifact_of(view.status)
+        known = view.artifact or artifact_of(view.status)
         seen = await self._world.sources.reconcile(key.namespace, key.name, spec, secret, known)
         handled = app.metadata.annotations.get(REQUESTED_AT)
         status = source_status.stored(
@@ -97,9 +96,10 @@ class ArtifactReconciler:
             handled=handled,
             now=self._world.now(),
         )
-        if seen.changed:
+        if seen.changed or source_status.has_failed(view.status):
             message = f"stored artifact for commit '{_subject(seen.subject)}'"
-            self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), "NewArtifact", message)
+            reason = "NewArtifact" if seen.changed else "Succeeded"
+            self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), reason, message)
         self._show(key, SourceView(app.metadata.uid, status, seen.artifact, app.metadata.generation))
 
     async def tree(self, key: Key, wanted: WantedArtifact) -> Path:
@@ -181,7 +181,13 @@ def secret_data(secret: dict[str, Any]) -> dict[str, bytes]:
     return {name: b64decode(value) for name, value in (secret.get("data") or {}).items()}
 
 
-def _artifact_of(status: dict[str, Any]) -> Artifact | None:
+def source_in(application: dict[str, Any]) -> dict[str, Any]:
+    """What an Application's status says of its Git source."""
+    return ((application.get("status") or {}).get("sourceStatus") or {}).get("gitRepoStatus") or {}
+
+
+def artifact_of(status: dict[str, Any]) -> Artifact | None:
+    """The artifact that a source's status names."""
     artifact = status.get("artifact")
     return Artifact.from_status(artifact) if artifact else None
 

@@ -20,9 +20,6 @@ MIRRORED = (
     "trackedConfigs",
     "conditions",
 )
-# A change of these is worth a write; a mere new time is not.
-TELLING = ("phase", "failedChecks", "canaryWeight", "iterations", "lastAppliedSpec", "lastPromotedSpec")
-
 
 Scope = tuple[str, ClusterReference]
 
@@ -122,10 +119,3 @@ def trimmed(canary: dict[str, Any]) -> dict[str, Any]:
         "deletionTimestamp": metadata.get("deletionTimestamp"),
         "status": {name: status[name] for name in MIRRORED if name in status},
     }
-
-
-def is_news(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
-    """Whether the mirrored status is worth a write."""
-    if before is None:
-        return bool(after)
-    return any(before.get(name) != after.get(name) for name in TELLING)

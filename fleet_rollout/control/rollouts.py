@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from fleet_rollout.control.canaries import Canaries, Place, is_news
+from fleet_rollout.control.canaries import Canaries, Place
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.ingresses import INGRESSES, write_ingress
 from fleet_rollout.control.loop import Key
@@ -22,7 +22,7 @@ from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.decide.inventory import union
 from fleet_rollout.decide.names import MANAGER_ROLLOUT
 from fleet_rollout.decide.problems import Problem
-from fleet_rollout.decide.rollout_phase import observed
+from fleet_rollout.decide.rollout_phase import is_news, observed
 from fleet_rollout.decide.traffic_names import INGRESS
 from fleet_rollout.decide.translate import (
     Live,

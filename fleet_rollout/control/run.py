@@ -26,6 +26,7 @@ from fleet_rollout.control.queue import Queue
 from fleet_rollout.control.receiving import Receiving
 from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.rollouts import Rollouts
+from fleet_rollout.control.standby import Standby
 from fleet_rollout.control.store import Store
 from fleet_rollout.control.syncs import SyncReconciler
 from fleet_rollout.control.targets import Targets
@@ -105,14 +106,14 @@ class Service:
     async def run(self) -> None:
         settings = self._settings
         lease_hub = Cluster(self._connection, settings)
-        leadership = Leadership(lease_hub, settings)
+        leadership = Leadership(lease_hub, settings, artifacts=lambda: self._sources.address)
         self._health.leadership = leadership
         receiving = Receiving(lease_hub, settings)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(lease_hub.close)
             stack.callback(self._renderer.close)
             stack.push_async_callback(self._sources.close)
-            await self._sources.start()
+            await self._sources.start(Standby(lease_hub, leadership, settings))
             await stack.enter_async_context(receiving.serve())
             self._health.receiver_url = receiving.url
             await self._until_stopped(leadership.run(lambda: self._lead(leadership)))

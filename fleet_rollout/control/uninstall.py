@@ -42,7 +42,9 @@ class Uninstall:
             with kube_errors("UninstallFailed", "the hub"):
                 if keep_workloads:
                     await self._let_go()
-                    await self._wait_gone(CLUSTER_SYNCS, timeout, "the hub's garbage collector has to run")
+                    # An Application waits for the collector, too, which takes its name off its ClusterSyncs.
+                    for resource in (APPLICATIONS, CLUSTER_SYNCS):
+                        await self._wait_gone(resource, timeout, "the hub's garbage collector has to run")
                     self._say("done: nothing in the members was touched")
                 else:
                     await self._delete(timeout)

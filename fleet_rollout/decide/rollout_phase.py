@@ -22,6 +22,8 @@ Status = Mapping[str, Any]
 
 PROMOTED = frozenset({"Initialized", "Succeeded"})
 FAILED = "Failed"
+# How far an analysis is; a mere new time is not worth a write.
+PROGRESS = ("phase", "canaryWeight", "iterations", "failedChecks")
 HASH_LENGTH = 16
 
 
@@ -116,6 +118,20 @@ def _measured_later(attribution: Attribution, status: Status | None, inputs: str
         return attribution
     later = {"base_spec": spec, "base_verdict": _failed_at(status), "base_inputs": inputs}
     return attribution.model_copy(update=later)
+
+
+def is_news(before: Status | None, after: Status | None) -> bool:
+    """Whether a Canary's status is worth a write over the one that is mirrored.
+
+    Beside the progress, what tells one verdict from another: a whole analysis may pass unseen, while the service or the
+    member is away, and end in the phase and with the counts of the last one.
+    """
+    return _telling(before) != _telling(after)
+
+
+def _telling(status: Status | None) -> tuple[Any, ...]:
+    progress = ((status or {}).get(name) for name in PROGRESS)
+    return (*progress, _seen(status), _promoted(status), _failed_at(status))
 
 
 def observed(record: RolloutRecord, status: Status | None) -> RolloutRecord:

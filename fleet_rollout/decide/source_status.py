@@ -12,6 +12,7 @@ from typing import Any
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout_api.meta import Condition
 
+FAILURES = ("FetchFailed", "StorageOperationFailed")
 STORAGE_REASONS = frozenset({"ArchiveOperationFailed", "ArtifactUnavailable", "IllegalPath", "StatOperationFailed"})
 IN_PROGRESS = "reconciliation in progress"
 
@@ -44,7 +45,7 @@ def failed(
     now: datetime,
 ) -> dict[str, Any]:
     """The status after a fetch that failed; `stalled` where only an edit can help."""
-    conditions = conds.remove(_conditions(previous), "Reconciling", "Stalled", "FetchFailed", "StorageOperationFailed")
+    conditions = conds.remove(_conditions(previous), "Reconciling", "Stalled", *FAILURES)
     previously = _conditions(previous)
     kind = "StorageOperationFailed" if reason in STORAGE_REASONS else "FetchFailed"
     wanted = [("Ready", "False", reason, message), (kind, "True", reason, message)]
@@ -62,6 +63,11 @@ def failed(
 def suspended(previous: Mapping[str, Any] | None, *, generation: int, handled: str | None) -> dict[str, Any]:
     """The status while the source is suspended: nothing is fetched, requests are recorded."""
     return _status(previous, conds.remove(_conditions(previous), "Stalled"), generation, handled)
+
+
+def has_failed(status: Mapping[str, Any] | None) -> bool:
+    """Whether the last fetch failed, so that a success is news though the content is the same."""
+    return any(conds.is_true(_conditions(status), type_) for type_ in FAILURES)
 
 
 def _conditions(previous: Mapping[str, Any] | None) -> list[Condition]:

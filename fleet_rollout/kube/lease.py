@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from fleet_rollout import measures
 from fleet_rollout.decide.intervals import jittered
-from fleet_rollout.decide.names import MANAGER_HUB
+from fleet_rollout.decide.names import ARTIFACTS_ANNOTATION, MANAGER_HUB
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube.client import Cluster, Object, Resource
 from fleet_rollout.kube.errors import ApiError, Unreachable
@@ -51,7 +51,10 @@ class Seen(NamedTuple):
 
 
 class Leadership:
-    """One replica's part in the election. `hub` must be a client without a fence."""
+    """One replica's part in the election. `hub` must be a client without a fence.
+
+    `artifacts` is where this replica serves artifacts; the Lease tells the others while it leads.
+    """
 
     def __init__(
         self,
@@ -59,12 +62,14 @@ class Leadership:
         settings: Settings,
         *,
         identity: str | None = None,
+        artifacts: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = boottime,
     ) -> None:
         self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self.epoch = 0
         self._hub = hub
         self._settings = settings
+        self._artifacts = artifacts
         self._clock = clock
         self._seen: Seen | None = None
         self._deadline = float("-inf")
@@ -72,6 +77,14 @@ class Leadership:
     @property
     def is_leading(self) -> bool:
         return self._clock() < self._deadline
+
+    @property
+    def artifacts_of_holder(self) -> str | None:
+        """Where the holder of the Lease, as last read, serves artifacts; None where nobody tells."""
+        lease: Object = self._seen.lease if self._seen is not None else {}
+        if not (lease.get("spec") or {}).get("holderIdentity"):
+            return None
+        return (lease["metadata"].get("annotations") or {}).get(ARTIFACTS_ANNOTATION)
 
     def check(self) -> None:
         """The fence: raises NotLeading where the renew deadline has passed."""
@@ -211,8 +224,10 @@ class Leadership:
 
     def _lease(self, before: Object | None) -> Object:
         """The Lease with us as the holder, in a new term."""
-        metadata = {"name": self._settings.lease_name, "namespace": self._settings.own_namespace}
-        base: dict[str, Any] = before or {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata}
+        named = {"name": self._settings.lease_name, "namespace": self._settings.own_namespace}
+        base: dict[str, Any] = before or {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": named}
+        annotations = {**(base["metadata"].get("annotations") or {}), ARTIFACTS_ANNOTATION: self._artifacts()}
+        metadata = {**base["metadata"], "annotations": {k: v for k, v in annotations.items() if v is not None}}
         terms = int((base.get("spec") or {}).get("leaseTransitions") or 0)
         now = _now()
         spec = {
@@ -222,7 +237,7 @@ class Leadership:
             "renewTime": now,
             "leaseTransitions": terms + 1,
         }
-        return {**base, "spec": spec}
+        return {**base, "metadata": metadata, "spec": spec}
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from fleet_rollout import processes
 from fleet_rollout.lab import binaries, state, supervisor
-from fleet_rollout.lab.api import Api
+from fleet_rollout.lab.api import Api, ApiAnswer
 from fleet_rollout.lab.certificates import LIFETIME, Authority
 from fleet_rollout.lab.cluster import kubeconfig
 from fleet_rollout.lab.repository import GitHost
@@ -74,10 +74,24 @@ class LabCluster:
         return done.stdout.decode()
 
     async def crds_established(self, timeout: float = 60.0) -> None:
-        """Wait until every CRD is served. (`kubectl wait` fails on one that has no conditions yet.)"""
+        """Wait until every CRD is served. (`kubectl wait` fails on one that has no conditions yet.)
+
+        An established one may still answer 429: its storage is made at the first request.
+        """
         async with asyncio.timeout(timeout):
-            while not all(map(_is_established, await self.api.items(CRDS))):  # noqa: ASYNC110 -- a plain client
+            while not await self._are_served(await self.api.items(CRDS)):  # noqa: ASYNC110 -- a plain client
                 await asyncio.sleep(0.1)
+
+    async def _are_served(self, crds: Sequence[dict[str, Any]]) -> bool:
+        if not all(map(_is_established, crds)):
+            return False
+        try:
+            for spec in (crd["spec"] for crd in crds):
+                version = next(each["name"] for each in spec["versions"] if each["served"])
+                await self.api.get(f"/apis/{spec['group']}/{version}/{spec['names']['plural']}", limit="1")
+        except ApiAnswer:
+            return False
+        return True
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = (), lifetime: datetime.timedelta = LIFETIME) -> bytes:
         """A kubeconfig of any user and groups, by a client certificate; RBAC alone says what it may do.

@@ -24,11 +24,12 @@ from fleet_rollout.errors import FleetRolloutError, Terminal
 from fleet_rollout.settings import Settings
 from fleet_rollout.sources.addresses import Resolver, resolve
 from fleet_rollout.sources.artifact import Artifact, unavailable
-from fleet_rollout.sources.artifact_server import serve_artifacts
+from fleet_rollout.sources.artifact_server import reachable, serve_artifacts
 from fleet_rollout.sources.checkout import Caps, checkout, commit_facts
 from fleet_rollout.sources.credentials import Credentials, credentials_for
 from fleet_rollout.sources.git import Git, check_version
 from fleet_rollout.sources.mirror import Mirror, Remote
+from fleet_rollout.sources.relay import Guide, Relay
 from fleet_rollout.sources.repository import Budget, Repository, Target
 from fleet_rollout.sources.store import ArtifactStore
 from fleet_rollout.sources.tree import remove_tree
@@ -64,13 +65,22 @@ class Sources:
         self._repositories: dict[str, Repository] = {}
         self._gates: dict[str, asyncio.Semaphore] = {}
         self._server: web.AppRunner | None = None
+        self._relay: Relay | None = None
+        self.address: str | None = None
         self.store = ArtifactStore(settings)
         self._key = _process_key(self._mirrors)
 
-    async def start(self) -> None:
-        """Serve artifacts over HTTP. Raises Terminal where git is missing or too old."""
+    async def start(self, guide: Guide | None = None) -> None:
+        """Serve artifacts over HTTP, with `guide` also those that the leader has made. `address` is for other replicas.
+
+        Raises Terminal where git is missing or too old.
+        """
         await asyncio.to_thread(check_version)
-        self._server, self.store.base_url = await serve_artifacts(self.store, self._settings)
+        settings = self._settings
+        self._relay = Relay(guide, self.store.scratch_folder) if guide is not None else None
+        self._server, url = await serve_artifacts(self.store, settings, self._relay)
+        self.store.base_url = settings.artifact_url or url
+        self.address = reachable(settings, self._server.addresses[0][1])
 
     async def close(self) -> None:
         """End every git, then the threads and the server."""
@@ -81,6 +91,8 @@ class Sources:
         await asyncio.to_thread(self._store_threads.shutdown)
         if self._server is not None:
             await self._server.cleanup()
+        if self._relay is not None:
+            await self._relay.close()
 
     async def reconcile(
         self,

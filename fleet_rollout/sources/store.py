@@ -51,13 +51,13 @@ class ArtifactStore:
         self.base_url = settings.artifact_url or f"http://{settings.artifact_address}"
         root = settings.data_dir
         self._artifacts, self._trees = root / "artifacts", root / "trees"
-        self._record_files, self._scratch = root / "records", root / "scratch"
+        self._record_files, self.scratch_folder = root / "records", root / "scratch"
         self._open()
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty private folder on the same disk, gone afterwards."""
-        path = Path(tempfile.mkdtemp(dir=self._scratch))
+        path = Path(tempfile.mkdtemp(dir=self.scratch_folder))
         try:
             yield path
         finally:
@@ -164,14 +164,14 @@ class ArtifactStore:
 
     def _open(self) -> None:
         """Trees written before the machine last started may be cut short; archives are checked by digest instead."""
-        for folder in (self._artifacts, self._trees, self._record_files, self._scratch):
+        for folder in (self._artifacts, self._trees, self._record_files, self.scratch_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         boot, mark = _boot_id(), self._trees.with_name("boot-id")
         if not mark.exists() or mark.read_text() != boot:
             for tree in list(self._trees.iterdir()):
                 remove_tree(tree)
             mark.write_text(boot)
-        for leftover in self._scratch.iterdir():
+        for leftover in self.scratch_folder.iterdir():
             remove_tree(leftover)
         for file in self._record_files.glob("*/*.json"):
             self._load(file.parent.name, file.stem)
@@ -244,7 +244,7 @@ class ArtifactStore:
     def _save(self, namespace: str, name: str, records: list[Record]) -> None:
         file = self._record_file(namespace, name)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self._scratch)
+        handle, temporary = tempfile.mkstemp(dir=self.scratch_folder)
         with os.fdopen(handle, "w") as out:
             json.dump([asdict(record) for record in records], out)
         os.replace(temporary, file)

@@ -81,6 +81,20 @@ async def test_the_deployments_settings_are_settings(hub: Any, folder: str) -> N
     assert grace > Settings().shutdown_timeout
 
 
+@pytest.mark.parametrize("folder", INSTALLS)
+async def test_replicas_reach_each_other_s_artifacts(hub: Any, folder: str) -> None:
+    """Ruling "Leadership": a standby fetches from the leader, by the address of its Pod."""
+    objects = await built(hub, folder)
+    (deployment,) = (obj for obj in objects if obj["kind"] == "Deployment")
+    (policy,) = (obj for obj in objects if obj["kind"] == "NetworkPolicy")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {variable["name"]: variable for variable in container["env"]}
+    told = environment["FLEET_ROLLOUT_POD_IP"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert (told, policy["metadata"]["namespace"]) == ("status.podIP", deployment["metadata"]["namespace"])
+    (rule,) = (rule for rule in policy["spec"]["ingress"] if {"port": "artifacts"} in rule["ports"])
+    assert {"podSelector": {}} in rule["from"]
+
+
 @pytest.mark.parametrize("folder", [*INSTALLS, "member/base", "member/tenant", "member/cluster-admin"])
 async def test_it_applies_on_a_real_api_server_and_again(spare: Any, folder: str) -> None:
     """Server-side, validated strictly; the second time nothing changes."""

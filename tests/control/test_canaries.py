@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet_rollout.control.canaries import Canaries, Place, is_news
+from fleet_rollout.control.canaries import Canaries, Place
 from fleet_rollout.control.loop import Key
 from fleet_rollout.kube.client import Event
 from fleet_rollout_api.cluster_sync import ClusterReference
@@ -109,18 +109,3 @@ def test_a_deleted_canary_is_gone(canaries: Canaries, watches: Watches) -> None:
     watches.tell(added())
     watches.tell(added()._replace(type="DELETED"))
     assert phase(canaries, OLD) is None
-
-
-@pytest.mark.parametrize("field", ["phase", "canaryWeight", "iterations", "failedChecks", "lastAppliedSpec"])
-def test_what_tells_something_is_mirrored(field: str) -> None:
-    assert is_news({field: "before"}, {field: "after"})
-
-
-def test_a_mere_new_time_is_not_mirrored() -> None:
-    before = {"phase": "Progressing", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    assert not is_news(before, before | {"lastTransitionTime": "2026-01-01T00:00:10Z", "conditions": []})
-
-
-def test_the_first_status_is_mirrored() -> None:
-    assert is_news(None, {"phase": ""})
-    assert not is_news(None, {})

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, inputs_of, intend, judge, observed, tracked
+from fleet_rollout.decide.rollout_phase import (
+    Verdict,
+    Workload,
+    applied,
+    inputs_of,
+    intend,
+    is_news,
+    judge,
+    observed,
+    tracked,
+)
 from fleet_rollout_api.cluster_sync import Attribution, RolloutRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,6 +60,33 @@ def again(before, canary_status, live, wanted, inputs, at):
 
 
 OLD = status("Succeeded")
+AT_WORK = status("Progressing", canaryWeight=10, iterations=0, failedChecks=0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (None, {}, False),
+        (None, OLD, True),
+        (OLD, OLD, False),
+        # The ruling: phase, weight, iteration or failed checks.
+        (OLD, status("Progressing"), True),
+        (AT_WORK, AT_WORK | {"canaryWeight": 20}, True),
+        (AT_WORK, AT_WORK | {"iterations": 1}, True),
+        (AT_WORK, AT_WORK | {"failedChecks": 1}, True),
+        # What a verdict is about: without it an old success could not be told from a new one.
+        (OLD, status("Succeeded", spec="h2"), True),
+        (OLD, status("Succeeded", promoted="h2"), True),
+        (OLD, status("Succeeded", trackedConfigs={"configmap/a": "1"}), True),
+        (status("Failed"), status("Failed", at=9), True),
+        # Nothing else: an engine writes times and texts at every tick.
+        (OLD, status("Succeeded", at=9), False),
+        (AT_WORK, AT_WORK | status("Progressing", at=9, message="halted"), False),
+        (AT_WORK, AT_WORK | {"sessionAffinityCookie": "x", "conditions": []}, False),
+    ],
+)
+def test_a_canary_is_mirrored_when_it_moves_and_when_its_verdict_is_another(before, after, expected):
+    assert is_news(before, after) is expected
 
 
 @pytest.mark.parametrize(

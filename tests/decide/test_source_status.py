@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from fleet_rollout.decide.source_status import failed, stored, suspended
+from fleet_rollout.decide.source_status import failed, has_failed, stored, suspended
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -45,6 +45,7 @@ def test_g9_a_failure_keeps_the_artifact_and_a_success_takes_the_failure_back():
     }
     assert failure["artifact"] == ARTIFACT
     assert shown(fetched(failure, LATER)) == shown(fetched())
+    assert [has_failed(each) for each in (None, fetched(), failure, fetched(failure))] == [False, False, True, False]
 
 
 def test_the_same_failure_again_is_no_transition():
@@ -70,6 +71,7 @@ def test_storage_has_a_condition_of_its_own():
     status = failed(None, "ArtifactUnavailable", "gone", stalled=False, generation=1, handled=None, now=NOW)
     assert shown(status)["StorageOperationFailed"][0] == "True"
     assert "FetchFailed" not in shown(status)
+    assert has_failed(status)
 
 
 def test_suspension_records_the_request_and_drops_stalled():

@@ -63,6 +63,20 @@ def at(obj, path):
 
 HEADERS = {"request": {"add": {"x-a": "1"}, "remove": ["x-b"]}}
 NGINX = WEIGHTS | {"host": "h"}
+EVERYTHING = WEIGHTS | {
+    "timeoutSeconds": 60,
+    "gateways": ["g"],
+    "hosts": ["h"],
+    "retries": {"attempts": 3},
+    "headers": HEADERS,
+    "corsPolicy": {"maxAge": "24h"},
+}
+# Flagger has them, Kurator's API has no field for them.
+NEVER = (
+    *(f"spec/service/{field}" for field in ("portDiscovery", "match", "rewrite", "trafficPolicy", "mirror")),
+    "spec/analysis/mirror",
+    "spec/analysis/mirrorWeight",
+)
 MATCH = [{"headers": {"cookie": {"exact": "x"}}}]
 CUSTOM = {"name": "err", "customMetric": {"provider": {"type": "prometheus", "address": "http://p"}, "query": "q"}}
 HOOKS = {"webhooks": {"timeoutSeconds": 30, "command": ["hey a", "hey b"]}}
@@ -103,7 +117,10 @@ HOOKS = {"webhooks": {"timeoutSeconds": 30, "command": ["hey a", "hey b"]}}
         (rollout(routing=WEIGHTS | {"headers": HEADERS}), "spec/service/headers", HEADERS),
         (rollout(routing=WEIGHTS | {"corsPolicy": {"maxAge": "24h"}}), "spec/service/corsPolicy/maxAge", "24h"),
         (rollout("nginx", routing=NGINX | {"hosts": ["h"], "headers": HEADERS}), "spec/service/hosts", None),
-        (rollout("kuma"), "spec/service/apex/annotations", {"9898.service.kuma.io/protocol": "http"}),
+        *(
+            (rollout("kuma"), f"spec/service/{part}/annotations", {"9898.service.kuma.io/protocol": "http"})
+            for part in ("apex", "primary", "canary")
+        ),
         (
             rollout("kuma", port=9999, routing=WEIGHTS | {"protocol": "tcp"}),
             "spec/service/canary/annotations",
@@ -118,8 +135,11 @@ HOOKS = {"webhooks": {"timeoutSeconds": 30, "command": ["hey a", "hey b"]}}
             "spec/service/canary/annotations",
             {"9898.service.kuma.io/protocol": "http", "c": "d"},
         ),
-        (rollout(), "spec/service/portDiscovery", None),
-        (rollout(), "spec/service/match", None),
+        *(
+            (rollout(provider, routing=routing), path, None)
+            for provider, routing in (("istio", EVERYTHING), ("kuma", WEIGHTS), ("nginx", NGINX))
+            for path in NEVER
+        ),
         (rollout(routing={"analysisTimes": 3}), "spec/analysis/iterations", 3),
         (rollout(), "spec/analysis/iterations", None),
         (rollout(), "spec/analysis/threshold", 2),

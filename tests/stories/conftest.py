@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from fleet_rollout.control.run import Health, run
+from fleet_rollout.lab import flagger
 from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout.lab.repository import Repository
 from fleet_rollout.settings import Settings
@@ -32,6 +33,13 @@ async def crds(hub: LabCluster) -> None:
     """Our CRDs on the hub, established."""
     await hub.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))
     await hub.crds_established()
+
+
+@pytest.fixture
+async def mesh(member: LabCluster) -> LabCluster:
+    """The member m1 with gateway, Prometheus and real Flagger, which works on every Canary there."""
+    await flagger.install(member)
+    return member
 
 
 @pytest.fixture
@@ -182,12 +190,15 @@ class Story:
         source: dict[str, Any] | None = None,
         interval: str = "1h",
     ) -> None:
-        """Apply an Application; a policy is a kustomization's fields, or a whole policy where it has one."""
+        """Apply an Application; a policy is a kustomization's fields, or a whole policy where it has one.
+
+        `source` changes fields of the Git source; None leaves one out.
+        """
         url = repository if isinstance(repository, str) else repository.url
         whole = [p if p.keys() & {"kustomization", "helm"} else {"kustomization": kustomization(**p)} for p in policies]
         git = {"url": url, "interval": interval, "ref": {"branch": "main"}, **(source or {})}
         spec: dict[str, Any] = {
-            "source": {"gitRepository": git},
+            "source": {"gitRepository": {field: value for field, value in git.items() if value is not None}},
             "syncPolicies": whole or [{"kustomization": kustomization()}],
         }
         if fleet is not None:
@@ -212,6 +223,28 @@ class Story:
 
     async def read(self, name: str = "web") -> dict[str, Any]:
         return await self.hub.api.get(self.path("applications", name))
+
+    async def events(self, name: str = "web", kind: str = "Application") -> list[tuple[str, str, str]]:
+        """Type, reason and message of the events about an object so far, in no order."""
+        about = f"involvedObject.kind={kind},involvedObject.name={name}"
+        found = await self.hub.api.items(self.path("events"), fieldSelector=about)
+        return [(event["type"], event["reason"], event["message"]) for event in found]
+
+    async def versions(self, since: dict[str, Any], name: str = "web") -> list[dict[str, Any]]:
+        """Every version of the Application that was written after `since`, up to now."""
+        latest = (await self.read(name))["metadata"]["resourceVersion"]
+        version = since["metadata"]["resourceVersion"]
+        found: list[dict[str, Any]] = []
+        if version == latest:
+            return found
+        watched = self.hub.api.watch(self.path("applications"), version, fieldSelector=f"metadata.name={name}")
+        async with contextlib.aclosing(watched) as events:
+            async for event in events:
+                if event["type"] != "BOOKMARK":
+                    found.append(event["object"])
+                if found and found[-1]["metadata"]["resourceVersion"] == latest:
+                    break
+        return found
 
     async def sync(self, name: str) -> dict[str, Any] | None:
         return await self.hub.api.find(self.path("clustersyncs", name))

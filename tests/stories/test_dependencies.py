@@ -44,6 +44,26 @@ async def test_a_policy_waits_until_the_other_has_the_same_revision(story: Any) 
     assert (await story.config_map("m1", "b"))["data"] == {"version": "2"}
 
 
+async def test_a_policy_says_that_the_other_is_ready_with_an_older_revision(story: Any) -> None:
+    """G22: in Flux's words; the other stays where it is because it is suspended."""
+    repository = await story.git_repo({"one/a.yaml": config_map("a"), "two/b.yaml": config_map("b", version="1")})
+    await story.fleet("m1")
+    await story.start(dependency_retry=PATIENCE)
+    one, two = "one-attachedcluster-m1", "two-attachedcluster-m1"
+    await story.application(repository, policy(story, "two", "one"), policy(story, "one"))
+    await story.applied(await repository.commit_of(), one, two)
+    await story.application(repository, policy(story, "two", "one"), policy(story, "one", suspend=True))
+    await story.condition("Ready", "True")
+    second = await repository.commit({"two/b.yaml": config_map("b", version="2")})
+    await story.request("1")
+    waiting = await story.sync_condition(two, "Ready", "False", "DependencyNotReady")
+    assert waiting["message"] == f"dependency '{story.namespace}/{one}' revision is not up to date"
+    assert (await story.config_map("m1", "b"))["data"] == {"version": "1"}
+    await story.application(repository, policy(story, "two", "one"), policy(story, "one"))
+    await story.applied(second, one, two)
+    assert (await story.config_map("m1", "b"))["data"] == {"version": "2"}
+
+
 async def test_an_unknown_dependency_is_named_and_waited_for(story: Any) -> None:
     """G22: `not found`, and it runs as soon as the policy exists."""
     repository = await story.git_repo({"one/a.yaml": config_map("a"), "two/b.yaml": config_map("b")})

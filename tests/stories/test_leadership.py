@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from fleet_rollout.lab.children import LOCALHOST, free_port
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, Faults, Hold
 from tests.stories.replicas import Launcher, Replica
-from tests.stories.scenario import Run, entry_id, in_thread, inventory, proxied
+from tests.stories.scenario import Run, changes, entry_id, in_thread, inventory, proxied
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/fleet-rollout"
 DEADLINE = 60.0
@@ -32,7 +37,7 @@ async def run(
 ) -> AsyncIterator[Run]:
     """The scenario with its first replica at work, behind proxies."""
     name = await namespace("lead", on=[hub])
-    made = Run(hub, member, name, tmp_path / name, launcher, git_repo)
+    made = Run(hub, member, name, tmp_path / name, launcher, git_repo, settings=addresses())
     async with proxied(made):
         yield made
 
@@ -40,13 +45,13 @@ async def run(
 @pytest.fixture
 async def second(
     run: Run, launcher: Launcher, hub: Any
-) -> AsyncIterator[Callable[[], Awaitable[tuple[Replica, Faults]]]]:
+) -> AsyncIterator[Callable[..., Awaitable[tuple[Replica, Faults]]]]:
     """Starts a further replica behind a proxy of its own before the hub, whose log is returned, too."""
     started: list[Replica] = []
     faults = Faults()
     async with in_thread(FaultProxy("hub", hub.server, hub.ca, faults)) as proxy:
 
-        async def start() -> tuple[Replica, Faults]:
+        async def start(**settings: Any) -> tuple[Replica, Faults]:
             config = run.folder / "kubeconfig-2"
             config.write_bytes(proxy.kubeconfig(hub.kubeconfig.read_bytes()))
             replica = await launcher.fork(
@@ -54,6 +59,7 @@ async def second(
                 namespace=run.namespace,
                 own_namespace=run.namespace,
                 data_dir=run.folder / "data-2",
+                **settings,
             )
             started.append(replica)
             return replica, faults
@@ -61,6 +67,11 @@ async def second(
         yield start
         for replica in started:
             await replica.close()
+
+
+def addresses() -> dict[str, str]:
+    """Where one replica listens, known before it does."""
+    return {name: f"{LOCALHOST}:{free_port()}" for name in ("artifact_address", "receiver_address")}
 
 
 async def lease_of(run: Run) -> dict[str, Any]:
@@ -212,3 +223,63 @@ async def test_the_intent_with_the_leaders_epoch_precedes_every_write_to_a_membe
     assert intents[0].number < first.number
     assert status["attempt"]["epoch"] == (await lease_of(run))["leaseTransitions"]
     assert entry_id(first.body) in {entry["id"] for entry in inventory({"status": status})}
+
+
+async def fetched(base: str, path: str) -> tuple[int, bytes]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{base}/{path}") as answer:
+        return answer.status, await answer.read()
+
+
+async def artifact_of(run: Run) -> dict[str, Any]:
+    application = await run.hub.api.get(run.path("applications", "web"))
+    found: dict[str, Any] = application["status"]["sourceStatus"]["gitRepoStatus"]["artifact"]
+    return found
+
+
+async def announce(run: Run, base: str) -> int:
+    """What a Git host sends to a receiver after a push."""
+    body = json.dumps({"url": run.repository.url, "ref": "refs/heads/main"}).encode()
+    signature = "sha256=" + hmac.new(b"wh-key", body, hashlib.sha256).hexdigest()
+    headers = {"Content-Type": "application/json", "X-Signature": signature}
+    url = f"http://{base}/hook/{run.namespace}/hook"
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+        return answer.status
+
+
+async def test_a_standby_serves_artifacts_and_the_receiver(run: Run, second: Any, eventually: Any) -> None:
+    """ "Other replicas stand by and serve the receiver and artifacts": whichever of them a Service leads to."""
+    await run.first_commit()
+    await eventually(is_ready(run))
+    listens = addresses()
+    other, seen = await second(**listens)
+
+    async def other_stands_by() -> bool:
+        return await stands_by(other)
+
+    await eventually(other_stands_by)
+    artifact = await artifact_of(run)
+    assert artifact["url"] == f"http://{run.settings['artifact_address']}/{artifact['path']}"
+    for base in (run.settings["artifact_address"], listens["artifact_address"]):
+        status, content = await fetched(base, artifact["path"])
+        assert (status, f"sha256:{hashlib.sha256(content).hexdigest()}") == (200, artifact["digest"]), base
+        assert (await fetched(base, artifact["path"].replace("/web/", "/other/")))[0] == 404
+
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook", "namespace": run.namespace}}
+    await run.hub.api.apply(run.path("secrets", "hook"), secret | {"stringData": {"token": "wh-key"}}, manager="story")
+    run.commits[await run.repository.commit(changes(run.apps))] = "COMMIT-2"
+    assert await announce(run, listens["receiver_address"]) == 202
+    await eventually(is_ready(run))
+    assert [(a.key.verb, a.key.resource, a.key.name) for a in seen.writes] == [
+        ("patch", "applications.apps.kurator.dev", "web")
+    ]
+
+    run.kill()
+    await run.replica.ended()
+    await eventually(says(other, "leading"))
+    newer = await artifact_of(run)
+    assert newer["path"] != artifact["path"]
+
+    async def is_made_again() -> bool:
+        return (await fetched(listens["artifact_address"], newer["path"]))[0] == 200
+
+    await eventually(is_made_again)

@@ -10,6 +10,10 @@ from typing import Any
 import aiohttp
 import yaml
 
+from fleet_rollout.control.receiving import Receiving
+from fleet_rollout.control.run import connect
+from fleet_rollout.kube.client import Cluster
+
 KEY = b"wh-key"
 REQUESTED = "reconcile.fluxcd.io/requestedAt"
 
@@ -35,11 +39,11 @@ def generic(url: str, ref: str = "refs/heads/main") -> bytes:
     return json.dumps({"url": url, "ref": ref}).encode()
 
 
-async def post(story: Any, body: bytes, header: str | None = "X-Signature", **more: str) -> int:
+async def post(story: Any, body: bytes, header: str | None = "X-Signature", to: str = "", **more: str) -> int:
     headers = {"Content-Type": "application/json", **more}
     if header:
         headers[header] = "sha256=" + hmac.new(KEY, body, hashlib.sha256).hexdigest()
-    url = f"{story.health.receiver_url}/hook/{story.namespace}/hook"
+    url = f"{to or story.health.receiver_url}/hook/{story.namespace}/hook"
     async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
         return answer.status
 
@@ -103,3 +107,31 @@ async def test_a_push_to_another_branch_wakes_nothing(story: Any) -> None:
     assert await post(story, generic("https://git.example.com/other.git")) == 202
     assert (await story.read())["metadata"]["resourceVersion"] == version
     assert len(repository.requests()) == asked
+
+
+async def test_a_push_wakes_no_application_of_another_namespace(story: Any, namespace: Any) -> None:
+    """Receiver: whoever has the key of one namespace cannot make another one's Applications work.
+
+    The receiver of a service that sees every namespace; the service itself would work for other tests.
+    """
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook"}, "stringData": {"token": KEY.decode()}}
+    await story.apply(secret)
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.application(repository)
+    other = await namespace("other", on=[story.hub])
+    copied = await story.read()
+    copied["metadata"] = {"name": "web", "namespace": other}
+    path = story.path("applications", "web").replace(story.namespace, other)
+    await story.hub.api.apply(path, copied, manager="story")
+    before = (await story.hub.api.get(path))["metadata"]
+
+    settings = story.settings(namespace=None)
+    hub = Cluster(connect(settings), settings)
+    receiving = Receiving(hub, settings)
+    try:
+        async with receiving.serve():
+            assert await post(story, generic(repository.url), to=receiving.url) == 202
+    finally:
+        await hub.close()
+    assert REQUESTED in (await story.read())["metadata"]["annotations"]
+    assert (await story.hub.api.get(path))["metadata"] == before

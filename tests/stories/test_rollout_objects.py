@@ -101,17 +101,48 @@ async def test_a_namespace_is_made_and_labelled_before_anything_is_in_it(story: 
         await story.members["m2"].api.delete(f"/api/v1/namespaces/{name}")
 
 
+def nginx(story: Any, name: str, **changes: Any) -> dict[str, Any]:
+    routing = {"host": f"{name}.example.com"}
+    return rollout(story, name, trafficRoutingProvider="nginx", routing=routing, **changes)
+
+
+async def hosts(place: Place) -> list[tuple[str, str]]:
+    """The shared Ingress's rules, as host and Service."""
+    found = await place.ingress()
+    assert found is not None
+    assert found["metadata"]["annotations"]["kubernetes.io/ingress.class"] == "nginx"
+    return [
+        (rule["host"], path["backend"]["service"]["name"])
+        for rule in found["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ]
+
+
+async def test_an_application_that_goes_takes_its_rule_out_of_the_shared_ingress(story: Any) -> None:
+    """G36 and A.5 clean-up: only its own; the last one takes the Ingress along."""
+    content = files(folder="one/") | files("other", folder="two/")
+    repository = await begin(story, content, policy(story, nginx(story, "podinfo"), path="./one"))
+    await story.application(repository, policy(story, nginx(story, "other"), path="./two"), name="second")
+    place = Place(story)
+    await place.appears()
+    await place.appears("other")
+    assert len(await hosts(place)) == 2
+    await story.delete("applications", "web")
+    await story.gone("applications", "web")
+    assert await hosts(place) == [("other.example.com", "other")]
+    assert await place.canary() is None
+    assert await place.canary("other") is not None
+    await story.delete("applications", "second")
+    await story.gone("applications", "second")
+    assert await place.ingress() is None
+
+
 async def test_the_shared_ingress_gets_one_rule_a_host(story: Any) -> None:
     """G36: reconciled five times one rule; a second Application in the namespace; removal takes its own rule only."""
-
-    def nginx(name: str, **changes: Any) -> dict[str, Any]:
-        routing = {"host": f"{name}.example.com"}
-        return rollout(story, name, trafficRoutingProvider="nginx", routing=routing, **changes)
-
     analysis = {"metrics": [custom_metric("err")]}
     content = files(folder="one/") | files("other", folder="two/")
-    repository = await begin(story, content, policy(story, nginx("podinfo", analysis=analysis), path="./one"))
-    await story.application(repository, policy(story, nginx("other"), path="./two"), name="second")
+    repository = await begin(story, content, policy(story, nginx(story, "podinfo", analysis=analysis), path="./one"))
+    await story.application(repository, policy(story, nginx(story, "other"), path="./two"), name="second")
     place = Place(story)
     canary = await place.appears()
     await place.appears("other")
@@ -120,19 +151,8 @@ async def test_the_shared_ingress_gets_one_rule_a_host(story: Any) -> None:
         "kind": "Ingress",
         "name": "nginx",
     }
-
-    async def hosts() -> list[tuple[str, str]]:
-        found = await place.ingress()
-        assert found is not None
-        assert found["metadata"]["annotations"]["kubernetes.io/ingress.class"] == "nginx"
-        return [
-            (rule["host"], path["backend"]["service"]["name"])
-            for rule in found["spec"]["rules"]
-            for path in rule["http"]["paths"]
-        ]
-
     both = [("other.example.com", "other"), ("podinfo.example.com", "podinfo")]
-    assert sorted(await hosts()) == both
+    assert sorted(await hosts(place)) == both
     for number in range(5):
         await story.request(f"again-{number}")
 
@@ -141,13 +161,13 @@ async def test_the_shared_ingress_gets_one_rule_a_host(story: Any) -> None:
             return bool(sync["status"].get("lastHandledReconcileAt") == f"again-{number}")
 
         await story.until(is_handled)
-        assert sorted(await hosts()) == both
+        assert sorted(await hosts(place)) == both
 
     await story.application(repository, policy(story, None, path="./one"))
     await place.goes()
 
     async def is_only_the_other() -> bool:
-        return await hosts() == [both[0]] and await place.template("err") is None
+        return await hosts(place) == [both[0]] and await place.template("err") is None
 
     await story.until(is_only_the_other)
     assert await place.deployment() is not None
@@ -280,6 +300,36 @@ async def test_a_metric_that_is_taken_out_takes_its_template_along(story: Any) -
     assert after is not None
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert [each["name"] for each in after["spec"]["analysis"]["metrics"]] == ["err"]
+
+
+async def test_a_load_tester_goes_and_comes_with_its_field(story: Any) -> None:
+    """A.5 step 2: false takes Deployment and Service away; the workload's Canary stays the one it was."""
+    repository = await begin(story, files(), policy(story, rollout(story, testLoader=True)))
+    place = Place(story)
+    before = await place.appears()
+    await place.judge("Initialized", "first")
+    await story.condition("Ready", "True")
+
+    async def tester() -> list[Any]:
+        name = "podinfo-testloader"
+        return [await place.deployment(name), await place.find("/api/v1", "services", name)]
+
+    async def is_gone() -> bool:
+        return await tester() == [None, None]
+
+    async def is_there() -> bool:
+        return None not in await tester()
+
+    assert await is_there()
+    await story.application(repository, policy(story, rollout(story, testLoader=False)))
+    await story.until(is_gone)
+    await story.condition("Ready", "True")
+    await story.application(repository, policy(story, rollout(story, testLoader=True)))
+    await story.until(is_there)
+    after = await place.canary()
+    assert after is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"] == before["spec"]
 
 
 async def test_another_workload_gets_its_canary_after_the_old_one_is_removed(story: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
+
+import yaml
 
 from tests.stories.rollouts import Place, canary_row, deployment, files, policy, rollout
 
@@ -27,20 +27,6 @@ async def begin(story: Any, *members: str, content: dict[str, str] | None = None
 async def ready(story: Any) -> dict[str, Any]:
     found = (await story.read())["status"]["conditions"]
     return next(each for each in found if each["type"] == "Ready")
-
-
-async def versions(story: Any, since: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Every version of the Application that was written after `since`, up to now."""
-    latest = (await story.read())["metadata"]["resourceVersion"]
-    assert latest != since["metadata"]["resourceVersion"]
-    path, version = story.path("applications"), since["metadata"]["resourceVersion"]
-    async with contextlib.aclosing(story.hub.api.watch(path, version, fieldSelector="metadata.name=web")) as events:
-        async for event in events:
-            if event["type"] == "BOOKMARK":
-                continue
-            yield event["object"]
-            if event["object"]["metadata"]["resourceVersion"] == latest:
-                return
 
 
 async def test_every_row_shows_its_own_canary(story: Any) -> None:
@@ -88,7 +74,7 @@ async def test_an_old_success_is_not_credited_to_a_new_image(story: Any) -> None
     assert (found["status"], found["reason"]) == ("Unknown", "Progressing")
     summary = (await story.read())["status"]["summary"]
     assert (summary["rollout"], summary["clusters"]) == ("1 Pending", "0/1")
-    written = [each["status"] async for each in versions(story, since=before)]
+    written = [each["status"] for each in await story.versions(since=before)]
     assert second in written[-1]["revision"]
     new = [each for each in written if second in each["revision"]]
     assert [c["status"] for each in new for c in each["conditions"] if c["type"] == "Ready"] == ["Unknown"] * len(new)
@@ -113,6 +99,31 @@ async def test_an_old_success_is_not_credited_across_a_restart(story: Any) -> No
     assert found["ready"] == "Unknown"
     place = Place(story)
     await place.judge("Succeeded", "second")
+    await story.condition("Ready", "True")
+
+
+async def test_an_analysis_of_the_configuration_that_nobody_watched_is_credited(story: Any) -> None:
+    """Rule 1: the service was away from the apply to the promotion, and the Pod template is the same as before."""
+
+    def settings(value: str) -> str:
+        metadata = {"name": "settings"}
+        return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"x": value}})
+
+    obj = yaml.safe_load(deployment("podinfo"))
+    obj["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}]
+    # Without kustomize's hash in the name, as it is where a ConfigMap is written by hand.
+    content = files() | {"deployment.yaml": yaml.safe_dump(obj), "settings.yaml": settings("1")}
+    repository = await begin(story, "m2", content=content)
+    place = Place(story)
+    await place.judge("Succeeded", "first", trackedConfigs={"configmap/settings": "one"})
+    await story.condition("Ready", "True")
+    second = await repository.commit({"settings.yaml": settings("2")})
+    await story.request("second")
+    await story.applied(second)
+    await story.row(ROWS[0], message="has not looked at the new revision yet")
+    await story.stop()
+    await place.judge("Succeeded", "first", trackedConfigs={"configmap/settings": "two"})
+    await story.start()
     await story.condition("Ready", "True")
 
 

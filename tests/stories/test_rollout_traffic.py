@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from fleet_rollout.lab import flagger
 from fleet_rollout.lab.load import Load
 from tests.stories.rollouts import Place, files, policy, rollout
 
 SYNC = "web-0-attachedcluster-m1"
 SAMPLE = "lab.local/sample"
-
-
-@pytest.fixture
-async def mesh(member: Any) -> Any:
-    """A member with gateway, Prometheus and Flagger."""
-    await flagger.install(member)
-    return member
 
 
 async def test_removing_a_rollout_under_live_traffic_fails_no_request(story: Any, mesh: Any) -> None:

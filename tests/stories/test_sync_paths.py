@@ -42,6 +42,21 @@ async def test_a_path_that_is_missing_changes_nothing_and_heals_when_it_is_there
     assert (await story.config_map("m1", "a"))["data"] == {"version": "3"}
 
 
+async def test_a_failure_is_tried_again_at_the_policy_s_retry_interval(story: Any) -> None:
+    """G11: not at the service's back-off, which is ten minutes here; nothing tells that the member was mended."""
+    away = f"{story.namespace}-away"
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start(retry_min=600.0, retry_max=600.0)
+    await story.application(repository, {"targetNamespace": away, "retryInterval": "1s"})
+    failed = await story.sync_condition(SYNC, "Ready", "False", "ReconciliationFailed")
+    assert away in failed["message"]
+    namespaces = story.members["m1"].api
+    await namespaces.create("/api/v1/namespaces", {"metadata": {"name": away}})
+    await story.applied(await repository.commit_of(), SYNC)
+    await namespaces.delete(f"/api/v1/namespaces/{away}")
+
+
 async def test_a_folder_without_kustomization_is_walked_as_flux_walks_it(story: Any) -> None:
     """G12"""
     files = {

@@ -33,6 +33,122 @@ async def source_ready(story: Any, status: str, reason: str) -> dict[str, Any]:
     return await story.until(found)
 
 
+STORED = "stored artifact for commit 'First commit'"
+
+
+async def test_the_source_says_what_it_has_stored(story: Any) -> None:
+    """G1: revision, conditions and observedGeneration, and one event."""
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace})
+    await story.condition("Ready", "True")
+    application = await story.read()
+    source, revision = source_of(application), f"main@sha1:{await repository.commit_of()}"
+    assert source["artifact"]["revision"] == revision
+    assert source["observedGeneration"] == application["metadata"]["generation"]
+    message = f"stored artifact for revision '{revision}'"
+    shown = {c["type"]: (c["status"], c["reason"], c["message"]) for c in source["conditions"]}
+    assert shown == dict.fromkeys(("Ready", "ArtifactInStorage"), ("True", "Succeeded", message))
+
+    async def is_told() -> bool:
+        return ("Normal", "NewArtifact", STORED) in await story.events()
+
+    await story.until(is_told)
+
+
+async def test_without_a_reference_it_is_master_whatever_the_server_s_default(story: Any) -> None:
+    """G2"""
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace}, source={"ref": None})
+    source = await source_ready(story, "False", "GitOperationFailed")
+    assert conditions(source)["FetchFailed"] == ("True", "GitOperationFailed")
+    assert "artifact" not in source
+    failed = await story.condition("SourceReady", "False", "GitOperationFailed")
+    assert "refs/heads/master" in failed["message"]
+    assert await story.hub.api.items(story.path("clustersyncs")) == []
+    await repository.branch("master")
+    await story.applied(await repository.commit_of(), SYNC)
+
+
+async def test_a_push_is_seen_by_polling_alone(story: Any) -> None:
+    """Rule 2: Git has no push, so a timer asks; nobody annotates, and no receiver is told."""
+    repository = await story.git_repo({"a.yaml": config_map("a", version="1")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace}, interval="1s")
+    await story.applied(await repository.commit_of(), SYNC)
+    for version in ("2", "3"):
+        await story.applied(await repository.commit({"a.yaml": config_map("a", version=version)}), SYNC)
+        assert (await story.config_map("m1", "a"))["data"] == {"version": version}
+    application = await story.read()
+    assert application["metadata"]["generation"] == 1
+    assert "reconcile.fluxcd.io/requestedAt" not in application["metadata"].get("annotations", {})
+
+
+async def test_a_look_that_finds_nothing_new_changes_nothing_but_the_request(story: Any) -> None:
+    """G6: no event, Ready all the while, the same artifact; `requestedAt` is answered.
+
+    The Application waits meanwhile for its clusters, which are asked to look as well.
+    """
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace}, interval="1s")
+    await story.condition("Ready", "True")
+
+    async def is_told() -> bool:
+        return ("Normal", "NewArtifact", STORED) in await story.events()
+
+    await story.until(is_told)
+    before, events = await story.read(), sorted(await story.events())
+    asked = len(repository.requests())
+
+    async def has_looked_again() -> bool:
+        return len(repository.requests()) >= asked + 6
+
+    await story.until(has_looked_again)
+    assert await story.versions(since=before) == [], "a look that finds nothing new is worth no write"
+    await story.request("x")
+
+    async def is_answered() -> bool:
+        return source_of(await story.read()).get("lastHandledReconcileAt") == "x"
+
+    await story.until(is_answered)
+    written = await story.versions(since=before)
+    assert {conditions(source_of(each))["Ready"] for each in written} == {("True", "Succeeded")}
+    after = source_of(written[-1])
+    assert after.pop("lastHandledReconcileAt") == "x"
+    assert after == source_of(before)
+    assert sorted(await story.events()) == events
+
+
+async def test_a_source_that_recovers_says_so_once(story: Any) -> None:
+    """G9: the same commit is there again, so what is new is only that it can be seen."""
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace})
+    await story.condition("Ready", "True")
+    first = await repository.commit_of()
+    away = repository.path.with_suffix(".away")
+    repository.path.rename(away)
+    await story.request("1")
+    failed = await source_ready(story, "False", "GitOperationFailed")
+    assert failed["artifact"]["revision"] == f"main@sha1:{first}"
+    away.rename(repository.path)
+    await source_ready(story, "True", "Succeeded")
+
+    async def is_told() -> bool:
+        return ("Normal", "Succeeded", STORED) in await story.events()
+
+    await story.until(is_told)
+    normal = [reason for type_, reason, message in await story.events() if message == STORED]
+    assert sorted(normal) == ["NewArtifact", "Succeeded"]
+
+
 async def test_a_repository_that_goes_away_leaves_the_clusters_as_they_are(story: Any) -> None:
     """G9"""
     repository = await story.git_repo({"a.yaml": config_map("a", version="1")})

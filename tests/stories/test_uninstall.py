@@ -9,7 +9,11 @@ import yaml
 
 from fleet_rollout.control.uninstall import Uninstall
 from fleet_rollout.errors import Terminal
+from tests.stories.rollouts import TESTER, Place, custom_metric, files, policy, rollout
+from tests.stories.scenario import without
 
+# Controllers of the member write these when they like.
+MOVING = frozenset({"status", "resourceVersion"})
 CONFIG_MAP = yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "1"}})
 
 
@@ -38,6 +42,31 @@ async def test_keep_workloads_leaves_the_member_as_it_is(story: Any) -> None:
     assert await left_on_the_hub(story) == []
     assert await story.config_map("m1", "a") == before
     assert said[-1] == "done: nothing in the members was touched"
+
+
+async def test_keep_workloads_leaves_a_rollout_to_its_engine(story: Any) -> None:
+    """The Canary, what the translation brought beside it, and the workload: nothing is written, nothing is deleted."""
+    repository = await story.git_repo(files(replicas=2))
+    await story.fleet("m2")
+    await story.start(loadtester_image=TESTER)
+    rolled_out = rollout(story, analysis={"metrics": [custom_metric("err")]}, testLoader=True)
+    await story.application(repository, policy(story, rolled_out))
+    place = Place(story)
+    await place.appears()
+    await place.judge("Initialized", "first")
+    await story.condition("Ready", "True")
+    await story.stop()
+
+    async def in_the_member() -> list[Any]:
+        found = [await place.canary(), await place.template("err"), await place.find("/api/v1", "services", "podinfo")]
+        found += [await place.deployment(name) for name in ("podinfo", "podinfo-testloader")]
+        return [without(obj, MOVING) for obj in found]
+
+    before = await in_the_member()
+    assert None not in before, before
+    await Uninstall(story.settings(), print).run(keep_workloads=True, timeout=60)
+    assert await left_on_the_hub(story) == []
+    assert await in_the_member() == before
 
 
 async def test_keep_workloads_refuses_while_a_controller_leads(story: Any) -> None:

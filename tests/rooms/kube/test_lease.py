@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -84,6 +85,19 @@ async def lease_of(admin, settings) -> dict:
     return await admin.get(LEASES, settings.lease_name, settings.own_namespace)
 
 
+def test_the_deadline_is_read_from_the_clock_that_runs_on_while_the_machine_sleeps(monkeypatch, settings):
+    """Ruling "Leadership": by CLOCK_BOOTTIME, which CLOCK_MONOTONIC is no substitute for."""
+    asked = []
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: asked.append(clock) or 12.5)
+    leadership = Leadership(None, settings)
+    assert leadership._clock is boottime
+    assert not leadership.is_leading
+    assert asked == [time.CLOCK_BOOTTIME]
+    leadership._deadline = 12.6
+    leadership.check()
+    assert asked == [time.CLOCK_BOOTTIME] * 2
+
+
 async def test_one_leads_and_hands_over_at_once_when_it_is_stopped(admin, short, eventually):
     async with contending(Contender(admin, short)) as (first,):
         await eventually(first.leads)
@@ -100,6 +114,25 @@ async def test_one_leads_and_hands_over_at_once_when_it_is_stopped(admin, short,
             assert second.leadership.epoch == 2
         spec = (await lease_of(admin, short))["spec"]
         assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("", 2)
+
+
+async def test_the_lease_tells_where_its_holder_serves_artifacts(admin, short):
+    """Who does not tell takes away what its predecessor told, and a Lease that was given back tells nothing."""
+    first = Leadership(admin, short, artifacts=lambda: "10.0.0.1:9790")
+    second, third = Leadership(admin, short), Leadership(admin, short)
+    assert third.artifacts_of_holder is None
+    assert await first._take()
+    assert not await third._take()
+    assert first.artifacts_of_holder == third.artifacts_of_holder == "10.0.0.1:9790"
+    await first._release()
+    assert await second._take()
+    assert not await third._take()
+    assert third.artifacts_of_holder is None
+    await second._release()
+    assert await first._take()
+    await first._release()
+    await third._read()
+    assert third.artifacts_of_holder is None
 
 
 async def test_a_leader_that_was_suspended_may_not_send_before_it_has_won_a_new_term(

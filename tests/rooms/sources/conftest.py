@@ -14,6 +14,7 @@ from fleet_rollout.lab.repository import Repository
 from fleet_rollout.settings import Settings
 from fleet_rollout.sources import Sources
 from fleet_rollout_api.application import GitRepositorySpec
+from tests.ssh_server import SshServer
 
 Fault = Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]]
 
@@ -87,6 +88,16 @@ async def server(tmp_path):
 async def other_server(tmp_path):
     """A second one, with another port."""
     server = Server(tmp_path / "other-repositories")
+    server.root.mkdir()
+    await server.start()
+    yield server
+    await server.end()
+
+
+@pytest.fixture
+async def ssh_server(tmp_path):
+    """A Git server over ssh."""
+    server = SshServer(tmp_path / "ssh-repositories")
     server.root.mkdir()
     await server.start()
     yield server

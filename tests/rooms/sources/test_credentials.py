@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import shutil
-import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -172,24 +170,6 @@ def test_t9_ssh_is_told_to_be_strict(keys, tmp_path, url):
         )
         assert asked.stdout == b"passphrase\n"
     assert not home.exists()
-
-
-@pytest.mark.skipif(shutil.which("sshd") is None, reason="no sshd on PATH; test_t9_ssh_is_told… still runs")
-async def test_t9_another_host_key_is_refused_before_authentication(sources, spec_of, keys, tmp_path):
-    host_key = tmp_path / "host_key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host_key], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    sshd = subprocess.Popen([shutil.which("sshd"), "-D", "-p", str(port), "-h", host_key, "-f", "/dev/null"])
-    try:
-        secret = {"identity": keys["plain"], "known_hosts": f"[127.0.0.1]:{port} ".encode() + HOSTS.split(b" ", 1)[1]}
-        with pytest.raises(Transient) as error:
-            await sources.reconcile("apps", "web", spec_of(f"ssh://127.0.0.1:{port}/x", branch="main"), secret, None)
-        assert error.value.reason == "HostKeyMismatch"
-    finally:
-        sshd.kill()
-        sshd.wait()
 
 
 async def test_bearer_and_basic_reach_a_server_that_asks_for_them(server, sources, spec_of):
