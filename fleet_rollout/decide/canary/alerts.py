@@ -1,0 +1,171 @@
+"""What is told to chat systems about a Canary, to whom, and with which facts.
+
+The texts are Flagger's; who sends them, and how each chat system wants to hear them, is notify's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fleet_rollout.decide.canary.effects import Notify, Severity
+from fleet_rollout.decide.canary.objects import Ref
+from fleet_rollout.decide.canary.subject import CANARY_API, Subject
+
+# A filter lets through its own severity and the graver ones. An empty one is info, as the schema says (Flagger: nothing
+# at all; Q14).
+RANKS: dict[str, int] = {"": 0, "info": 0, "warn": 1, "error": 2}
+DEFAULT_USERNAME, DEFAULT_CHANNEL = "flagger", "general"
+
+
+class Fact(NamedTuple):
+    """A name and a value below the message."""
+
+    name: str
+    value: str
+
+
+NEW_REVISION = Notify("info", "New revision detected, progressing canary analysis.", with_details=True)
+PROMOTED = Notify("info", "Canary analysis completed successfully, promotion finished.")
+SKIPPED = Notify("info", "Canary analysis was skipped, promotion finished.")
+WAITING = Notify("warn", "Canary is waiting for approval.")
+WAITING_FOR_PROMOTION = Notify("warn", "Canary promotion is waiting for approval.")
+WAITING_FOR_TRAFFIC = Notify("warn", "Canary traffic increase is waiting for approval.")
+ROLLED_BACK_BY_HOOK = Notify("warn", "Rolling back manual webhook invoked")
+
+
+def initialized(kind: str) -> Notify:
+    """The first revision of a workload of that kind serves."""
+    return Notify("info", f"New {kind} detected, initialization completed.", with_details=True)
+
+
+def threshold_reached(failed_checks: int) -> Notify:
+    """Rolled back for its metrics or hooks."""
+    return Notify("error", f"Failed checks threshold reached {failed_checks}")
+
+
+def deadline_exceeded(reason: str) -> Notify:
+    """Rolled back because it did not become ready. Flagger has this alert, but never gets there."""
+    return Notify("error", f"Progress deadline exceeded {reason}")
+
+
+def promotion_failed(reason: str) -> Notify:
+    """The primary did not become ready with the new version."""
+    return Notify("error", f"Promotion failed, primary not ready: {reason}")
+
+
+def facts(subject: Subject, alert: Notify) -> tuple[Fact, ...]:
+    """What stands below the message."""
+    cluster = subject.options.cluster_name
+    where = (Fact("Cluster", cluster),) if cluster else ()
+    return (*where, *_of_canary(subject)) if alert.with_details else where
+
+
+def _of_canary(subject: Subject) -> tuple[Fact, ...]:
+    routing = _routing(subject)
+    return (
+        Fact("Target", f"{subject.target_kind}/{subject.target}"),
+        Fact("Failed checks threshold", str(subject.threshold)),
+        Fact("Progress deadline", f"{subject.progress_deadline}s"),
+        *([Fact("Traffic routing", routing)] if routing else []),
+    )
+
+
+def _routing(subject: Subject) -> str:
+    written = int(subject.analysis.get("maxWeight") or 0)
+    if subject.strategy == "ab-testing":
+        return "A/B Testing"
+    if subject.strategy == "blue-green":
+        return "Blue/Green"
+    if subject.step_weight > 0:
+        return f"Weight step: {subject.step_weight} max: {written}"
+    if subject.step_weights:
+        return f"Weight steps: {','.join(map(str, subject.step_weights))} max: {written}"
+    return ""
+
+
+# To whom
+
+
+class Unsendable(Exception):
+    """An alert cannot be sent that way; the text names the AlertProvider and what to change, and no address."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """One room of one chat system. Its repr shows no credential: the address of a chat webhook is one."""
+
+    type: str
+    address: str = field(repr=False)
+    token: str = field(default="", repr=False)
+    proxy: str = field(default="", repr=False)
+    username: str = DEFAULT_USERNAME
+    channel: str = DEFAULT_CHANNEL
+
+
+def has_own_alerts(subject: Subject) -> bool:
+    """Whether the Canary says itself whom to tell; the engine's default destination is then left out."""
+    return bool(subject.analysis.get("alerts"))
+
+
+def recipients(subject: Subject, severity: Severity) -> list[Ref]:
+    """The AlertProviders of the Canary that want to hear of this."""
+    return [
+        Ref(CANARY_API, "AlertProvider", str(ref.get("namespace") or subject.namespace), str(ref["name"]))
+        for alert in subject.analysis.get("alerts") or []
+        if RANKS[severity] >= RANKS.get(str(alert.get("severity") or ""), 0)
+        for ref in [alert["providerRef"]]
+    ]
+
+
+def secret_of(subject: Subject, ref: Ref, provider: Mapping[str, Any] | None) -> Ref | None:
+    """The Secret to read before `destination` can be told; None where there is none.
+
+    Raises Unsendable where the AlertProvider is not there, or not for this Canary.
+    """
+    if subject.options.no_cross_namespace_refs and ref.namespace != subject.namespace:
+        raise Unsendable(f"{named(ref)} is in another namespace, which this engine does not allow")
+    if provider is None:
+        raise Unsendable(f"{named(ref)} not found; create it or take it out of spec.analysis.alerts")
+    name = (provider["spec"].get("secretRef") or {}).get("name")
+    return Ref("v1", "Secret", ref.namespace, str(name)) if name else None
+
+
+def destination(
+    who: str, spec: Mapping[str, Any], secret: Mapping[str, bytes] | None, *, secret_name: str = ""
+) -> Destination:
+    """Where a spec of an AlertProvider leads. `who` is it in messages; `secret` is what secretRef names, if it does.
+
+    Raises Unsendable.
+    """
+    address, token = str(spec.get("address") or ""), ""
+    if spec.get("secretRef"):
+        if secret is None:
+            raise Unsendable(f"{who}: Secret {secret_name} not found; create it with the key `address`")
+        address, token = _text(who, secret_name, secret, "address"), _text(who, secret_name, secret, "token")
+        if not address:
+            raise Unsendable(f"{who}: Secret {secret_name} has no key `address`; put the webhook's address there")
+    if not address:
+        raise Unsendable(f"{who}: neither spec.address nor spec.secretRef is set")
+    return Destination(
+        type=str(spec.get("type") or ""),
+        address=address,
+        token=token,
+        proxy=str(spec.get("proxy") or ""),
+        username=str(spec.get("username") or DEFAULT_USERNAME),
+        channel=str(spec.get("channel") or DEFAULT_CHANNEL),
+    )
+
+
+def named(ref: Ref) -> str:
+    """How messages name an AlertProvider."""
+    return f"alert provider {ref.name}.{ref.namespace}"
+
+
+def _text(who: str, name: str, secret: Mapping[str, bytes], key: str) -> str:
+    """A trailing newline comes from the editor, not from the chat system."""
+    try:
+        return secret.get(key, b"").decode().strip()
+    except UnicodeDecodeError:
+        raise Unsendable(f"{who}: key `{key}` of Secret {name} is not text") from None
