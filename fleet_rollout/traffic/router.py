@@ -7,16 +7,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from fleet_rollout.decide.canary.objects import Live, Ref, Write
+from fleet_rollout.decide.canary.objects import Live, Ref, Routes, Write
 from fleet_rollout.decide.canary.subject import Subject
 
-
-class Routes(NamedTuple):
-    """Shares of traffic in percent, and whether the canary gets copies of the primary's requests."""
-
-    primary: int
-    canary: int
-    mirrored: bool = False
+__all__ = ["Moved", "Router", "Routes"]
 
 
 class Moved(NamedTuple):

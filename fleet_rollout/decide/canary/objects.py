@@ -1,4 +1,4 @@
-"""What the engine looks at in a member and what it writes there, as values: decisions make them, control carries them out.
+"""What the engine looks at in a member and what it writes there, as values: decided here, carried out by control.
 
 Every replacement carries the resourceVersion it was made from, so that no write of ours undoes another's.
 """
@@ -50,6 +50,14 @@ class Remove:
 
 
 Write = Put | Remove
+
+
+class Routes(NamedTuple):
+    """Shares of traffic in percent, and whether the canary gets copies of the primary's requests."""
+
+    primary: int
+    canary: int
+    mirrored: bool = False
 
 
 class StepFailed(Exception):
