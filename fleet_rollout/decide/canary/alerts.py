@@ -1,6 +1,6 @@
-"""What is told to chat systems about a Canary, to whom, and with which facts.
+"""Who hears what is told about a Canary, in which chat system, and with which facts below it.
 
-The texts are Flagger's; who sends them, and how each chat system wants to hear them, is notify's.
+The messages come from the state machine; how each chat system wants to hear them is notify's.
 """
 
 from __future__ import annotations
@@ -24,35 +24,6 @@ class Fact(NamedTuple):
 
     name: str
     value: str
-
-
-NEW_REVISION = Notify("info", "New revision detected, progressing canary analysis.", with_details=True)
-PROMOTED = Notify("info", "Canary analysis completed successfully, promotion finished.")
-SKIPPED = Notify("info", "Canary analysis was skipped, promotion finished.")
-WAITING = Notify("warn", "Canary is waiting for approval.")
-WAITING_FOR_PROMOTION = Notify("warn", "Canary promotion is waiting for approval.")
-WAITING_FOR_TRAFFIC = Notify("warn", "Canary traffic increase is waiting for approval.")
-ROLLED_BACK_BY_HOOK = Notify("warn", "Rolling back manual webhook invoked")
-
-
-def initialized(kind: str) -> Notify:
-    """The first revision of a workload of that kind serves."""
-    return Notify("info", f"New {kind} detected, initialization completed.", with_details=True)
-
-
-def threshold_reached(failed_checks: int) -> Notify:
-    """Rolled back for its metrics or hooks."""
-    return Notify("error", f"Failed checks threshold reached {failed_checks}")
-
-
-def deadline_exceeded(reason: str) -> Notify:
-    """Rolled back because it did not become ready. Flagger has this alert, but never gets there."""
-    return Notify("error", f"Progress deadline exceeded {reason}")
-
-
-def promotion_failed(reason: str) -> Notify:
-    """The primary did not become ready with the new version."""
-    return Notify("error", f"Promotion failed, primary not ready: {reason}")
 
 
 def facts(subject: Subject, alert: Notify) -> tuple[Fact, ...]:

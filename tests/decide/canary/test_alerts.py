@@ -6,9 +6,12 @@ import pytest
 
 from fleet_rollout.decide.canary import alerts
 from fleet_rollout.decide.canary.alerts import Fact, Unsendable
+from fleet_rollout.decide.canary.effects import Notify
 from fleet_rollout.decide.canary.objects import Ref
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 
+DETAILED = Notify("info", "New revision detected", with_details=True)
+PLAIN = Notify("error", "Failed checks threshold reached 2")
 SECRET = "https://hooks.example.com/s3cr3t"
 
 
@@ -56,26 +59,6 @@ def test_providers_are_looked_for_in_the_canarys_namespace_unless_another_is_nam
 
 
 @pytest.mark.parametrize(
-    ("told", "severity", "message", "details"),
-    [
-        (alerts.initialized("DaemonSet"), "info", "New DaemonSet detected, initialization completed.", True),
-        (alerts.NEW_REVISION, "info", "New revision detected, progressing canary analysis.", True),
-        (alerts.PROMOTED, "info", "Canary analysis completed successfully, promotion finished.", False),
-        (alerts.SKIPPED, "info", "Canary analysis was skipped, promotion finished.", False),
-        (alerts.WAITING, "warn", "Canary is waiting for approval.", False),
-        (alerts.WAITING_FOR_PROMOTION, "warn", "Canary promotion is waiting for approval.", False),
-        (alerts.WAITING_FOR_TRAFFIC, "warn", "Canary traffic increase is waiting for approval.", False),
-        (alerts.ROLLED_BACK_BY_HOOK, "warn", "Rolling back manual webhook invoked", False),
-        (alerts.threshold_reached(2), "error", "Failed checks threshold reached 2", False),
-        (alerts.deadline_exceeded("because"), "error", "Progress deadline exceeded because", False),
-        (alerts.promotion_failed("because"), "error", "Promotion failed, primary not ready: because", False),
-    ],
-)
-def test_texts_are_flaggers(told, severity, message, details):
-    assert (told.severity, told.message, told.with_details) == (severity, message, details)
-
-
-@pytest.mark.parametrize(
     ("analysis", "routing"),
     [
         ({"iterations": 2, "match": [{}]}, "A/B Testing"),
@@ -87,7 +70,7 @@ def test_texts_are_flaggers(told, severity, message, details):
 )
 def test_facts_say_where_what_and_how(analysis, routing):
     canary = subject(analysis | {"threshold": 3}, cluster_name="paris")
-    assert alerts.facts(canary, alerts.NEW_REVISION) == (
+    assert alerts.facts(canary, DETAILED) == (
         Fact("Cluster", "paris"),
         Fact("Target", "Deployment/web.test"),
         Fact("Failed checks threshold", "3"),
@@ -98,13 +81,13 @@ def test_facts_say_where_what_and_how(analysis, routing):
 
 def test_facts_are_left_out_where_nothing_is_to_be_said():
     canary = subject()
-    assert [fact.name for fact in alerts.facts(canary, alerts.NEW_REVISION)] == [
+    assert [fact.name for fact in alerts.facts(canary, DETAILED)] == [
         "Target",
         "Failed checks threshold",
         "Progress deadline",
     ]
-    assert alerts.facts(canary, alerts.PROMOTED) == ()
-    assert alerts.facts(subject(cluster_name="paris"), alerts.PROMOTED) == (Fact("Cluster", "paris"),)
+    assert alerts.facts(canary, PLAIN) == ()
+    assert alerts.facts(subject(cluster_name="paris"), PLAIN) == (Fact("Cluster", "paris"),)
 
 
 # Where they go
