@@ -31,6 +31,7 @@ from tests.conformance.notation import Step
 from tests.conformance.scenario import PROMOTED, Http, Inputs, Ready, Sample, Scenario, merged
 
 NAMESPACE = "test"
+NOW = "2026-01-01T00:00:00Z"
 NOT_READY = {
     Ready.UNREADY: "waiting for rollout to finish: 0 of 1 (readyThreshold 100%) updated replicas are available",
     Ready.STUCK: "deployment exceeded its progress deadline",
@@ -68,7 +69,7 @@ class World:
     """A member with one Canary."""
 
     scenario: Scenario
-    options: EngineOptions = EngineOptions()
+    options: EngineOptions = field(default_factory=EngineOptions)
     status: dict[str, Any] = field(default_factory=dict)
     spec: dict[str, Any] = field(default_factory=dict)
     revision: str = PROMOTED
@@ -215,8 +216,7 @@ class Player:
         self.number += 1
         world = self.world
         world.set(world.scenario.before(self.number))
-        now = f"2026-01-01T00:{self.number // 6:02}:{self.number % 6 * 10:02}Z"
-        seen = run(world, tick(world.raw, world.options, now))
+        seen = run(world, tick(world.raw, world.options, NOW))
         world.primary_age += world.promoted is not None
         return seen
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.scenario import Scenario
-from tests.conformance.scenarios import BY_NAME, SCENARIOS
+from tests.conformance.scenarios import SCENARIOS
 from tests.decide.canary.player import Player, Seen
 
 PURE = [scenario for scenario in SCENARIOS if scenario.is_pure]
