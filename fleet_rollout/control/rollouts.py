@@ -18,6 +18,7 @@ from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import FLEETS, World
 from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide.engines import governing
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.decide.inventory import union
 from fleet_rollout.decide.names import MANAGER_ROLLOUT
@@ -28,6 +29,7 @@ from fleet_rollout.decide.translate import (
     Live,
     Translation,
     Wanted,
+    ingress_rule,
     is_replaced,
     objects_to_remove,
     translate,
@@ -89,18 +91,10 @@ class Rollouts:
         )
 
     def _fleet(self, sync: ClusterSync) -> Fleet | None:
-        """The Fleet that names this cluster; the older one where several do."""
+        """The Fleet that names this cluster; the oldest where several do."""
         store = self._world.store
-        fleets = [store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, sync.metadata.namespace)]
-        named = [
-            fleet
-            for fleet in fleets
-            if any(
-                (m.kind or "Cluster", m.name) == (sync.spec.cluster.kind, sync.spec.cluster.name)
-                for m in fleet.spec.clusters
-            )
-        ]
-        return min(named, key=lambda fleet: fleet.metadata.creation_timestamp or "", default=None)
+        found = store.all(FLEETS.plural, sync.metadata.namespace)
+        return governing((store.model(FLEETS.plural, obj, Fleet) for obj in found), sync.spec.cluster)
 
     async def prepare(self, draft: Draft) -> None:
         """Before the objects are applied: the namespace takes part in the mesh before any Pod starts in it."""
@@ -150,7 +144,7 @@ class Rollouts:
         assert wanted is not None
         with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):
             schemas = await self._crds.ensure(cluster)
-            live = await self._read(cluster, wanted, schemas)
+            live = await self._read(cluster, wanted, schemas, record)
             translation = translate(wanted, live, record)
             # Once more: what stood in the way when the objects were applied may be gone.
             await self._prepare(draft, cluster, live.namespace, translation.namespace)
@@ -160,21 +154,24 @@ class Rollouts:
         self._succeed(draft)
         return None
 
-    async def _read(self, cluster: Cluster, wanted: Wanted, schemas: dict[str, Any]) -> Live:
+    async def _read(
+        self, cluster: Cluster, wanted: Wanted, schemas: dict[str, Any], record: RolloutRecord | None
+    ) -> Live:
         namespace = wanted.namespace
         if not namespace:
             return Live()
         found, service, ingress, scalers = await asyncio.gather(
             cluster.get(NAMESPACES, namespace),
             cluster.get(SERVICES, wanted.rollout.service_name, namespace),
-            self._ingress(cluster, wanted),
+            self._ingress(cluster, wanted, record),
             cluster.list(SCALERS, namespace),
         )
         return Live(namespace=found, service=service, ingress=ingress, scalers=scalers[0], schemas=schemas)
 
     @staticmethod
-    async def _ingress(cluster: Cluster, wanted: Wanted) -> dict[str, Any] | None:
-        if wanted.rollout.traffic_routing_provider != "nginx":
+    async def _ingress(cluster: Cluster, wanted: Wanted, record: RolloutRecord | None) -> dict[str, Any] | None:
+        """The shared Ingress, where a rule in it is ours or is to be."""
+        if ingress_rule(wanted.rollout) is None and (record is None or record.host is None):
             return None
         return await cluster.get(INGRESSES, INGRESS, wanted.namespace)
 

@@ -345,17 +345,17 @@ def test_a_failed_rollout_is_shown_at_once_and_stalls_when_all_are_done():
 def test_a_missing_engine_is_named_until_one_is_at_work():
     record = rollout("Initialized", spec="h1", inputs="i1")
     idle, other = sync(rollout=record | {"canaryStatus": None}), sync("m2", rollout=record)
-    wish = {"web-0": "Fleet/ns/shop"}
-    found = status(idle, other, plan=planned(idle, other, engines=wish))
+    wish = {("web-0", idle.spec.cluster): "Fleet/ns/shop", ("web-0", other.spec.cluster): "Fleet/ns/shop"}
+    found = status(idle, other, plan=planned(idle, other, uninstalled=wish))
     missing = conditions(found)["EngineMissing"]
     assert (missing["status"], missing["reason"]) == ("True", "NotSupportedYet")
     assert missing["message"] == (
         "Fleet/ns/shop spec.plugin.flagger is not carried out yet; install Flagger by hand in AttachedCluster/m1"
     )
     assert claims(found, "Ready") == (("Unknown", "Progressing"),)
-    assert status(idle, other, plan=planned(idle, other, engines=wish), previous=found, now=T2) == found
+    assert status(idle, other, plan=planned(idle, other, uninstalled=wish), previous=found, now=T2) == found
     at_work = sync(rollout=record)
-    after = status(at_work, other, plan=planned(at_work, other, engines=wish), previous=found)
+    after = status(at_work, other, plan=planned(at_work, other, uninstalled=wish), previous=found)
     assert "EngineMissing" not in conditions(after)
     assert claims(after, "Ready") == (("True", "ReconciliationSucceeded"),)
 

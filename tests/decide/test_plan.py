@@ -147,8 +147,10 @@ def test_a_fleet_that_wants_flagger_is_named_for_its_rollouts():
     with_plugin["shop"] = with_plugin["shop"].model_copy(
         update={"spec": with_plugin["shop"].spec.model_copy(update={"plugin": {"flagger": {}}})}
     )
-    assert plan(app, fleets=with_plugin).engines == {"rolled": "Fleet/ns/shop"}
-    assert plan(app).engines == {}
+    found = plan(app, fleets=with_plugin)
+    assert found.uninstalled == {("rolled", M1): "Fleet/ns/shop"}
+    assert {sync.spec.cluster.name: sync.spec.engine for sync in found.create} == {"m1": "flagger", "host": "hub"}
+    assert plan(app).uninstalled == {}
 
 
 def test_nothing_changes_when_nothing_changed():

@@ -195,7 +195,7 @@ def test_a5_the_public_tester_is_found_by_the_providers_namespace(provider, rout
 
 
 def test_a5_annotations_name_policy_and_engine_and_nothing_else():
-    expected = {names.ROLLOUT_ANNOTATION: "web-0", names.ENGINE_ANNOTATION: "flagger"}
+    expected = {names.ROLLOUT_ANNOTATION: "web-0", names.ENGINE_ANNOTATION: "hub"}
     assert canary(rollout("nginx", routing=NGINX))["metadata"]["annotations"] == expected
     assert canary(rollout("kuma"))["metadata"]["annotations"] == expected | {"kuma.io/mesh": "default"}
 
