@@ -73,9 +73,9 @@ def to_service(path: Object, name: str) -> Object:
     return {**copy.deepcopy(path), "backend": {**backend, "service": {**backend["service"], "name": name}}}
 
 
-def inherited(annotations: Mapping[str, str] | None, besides: str = LAST_APPLIED) -> dict[str, str]:
-    """The annotations that a copy takes over: not what kubectl keeps there, and none whose key contains `besides`."""
-    return {key: value for key, value in (annotations or {}).items() if LAST_APPLIED not in key and besides not in key}
+def inherited(annotations: Mapping[str, str] | None, *, without: str = LAST_APPLIED) -> dict[str, str]:
+    """The annotations that a copy takes over: not what kubectl keeps there, and no key that contains `without`."""
+    return {key: value for key, value in (annotations or {}).items() if LAST_APPLIED not in key and without not in key}
 
 
 def _names(subject: Subject) -> tuple[str, str, str]:

@@ -30,7 +30,7 @@ class NginxRouter:
             keys = {**UNTOUCHED_BY_FLUX, _key(subject, "canary"): "true"}
             return update(there, Labelled(annotations=keys), spec=spec)
         metadata = source["metadata"]
-        inherited = ingresses.inherited(metadata.get("annotations"), _key(subject, "canary"))
+        inherited = ingresses.inherited(metadata.get("annotations"), without=_key(subject, "canary"))
         annotations = {**inherited, **_annotations(subject, canary=0)}
         return [create(subject, ref, Labelled(metadata.get("labels") or {}, annotations), spec=spec)]
 

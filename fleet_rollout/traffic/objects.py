@@ -103,7 +103,7 @@ def valid(routes: Routes, title: str, ref: Ref) -> Routes:
     return routes
 
 
-def by_primary(entries: Iterable[Any], name: str, problem: str, key: str = "name") -> Routes:
+def by_primary(entries: Iterable[Any] | None, name: str, problem: str, key: str = "name") -> Routes:
     """The primary's share as its entry says, and the rest for the canary."""
     entry = named(entries, name, key)
     share = entry.get("weight", 0)

@@ -21,6 +21,6 @@ def amount(value: Any) -> Fraction | None:
         return None
     number, exponent, suffix = found.groups()
     if suffix and suffix.endswith("i"):
-        return Fraction(number) * 1024 ** _THOUSANDS[{"K": "k"}.get(suffix[0], suffix[0])]
+        return Fraction(number) * Fraction(1024) ** _THOUSANDS[{"K": "k"}.get(suffix[0], suffix[0])]
     power = 3 * _THOUSANDS[suffix] if suffix else int(exponent or 0)
     return Fraction(number) * Fraction(10) ** power

@@ -1,4 +1,4 @@
-"""Service Mesh Interface: a TrafficSplit with the shares of canary and primary; Linkerd, OSM and Istio's adapter read it.
+"""Service Mesh Interface: a TrafficSplit with the shares, which Linkerd, OSM and an adapter for Istio read.
 
 Its first version writes weights as quantities, the later ones as integers.
 """
@@ -60,10 +60,6 @@ class SmiRouter:
         there = found(live, self._ref(subject), KIND)
         spec = there.get("spec") or {}
         weights = self._weight(routes.primary), self._weight(routes.canary)
-        entries = [named(spec.get("backends"), name, "service") for name in (subject.primary, subject.canary)]
-        shares = tuple(amount(entry.get("weight")) for entry in entries)
-        if len(spec.get("backends") or ()) == len(entries) and shares == (routes.primary, routes.canary):
-            return Moved([], {})
         return Moved(update(there, spec=over(spec, {"backends": _backends(subject, spec, *weights)})), {})
 
     def finalize(self, subject: Subject, live: Live) -> list[Write]:
