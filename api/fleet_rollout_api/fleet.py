@@ -12,9 +12,8 @@ from fleet_rollout_api.providers import MeshProvider
 EngineMode = Literal["Hub", "Agent", "Flagger"]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-# A name, all names below one, an address, or a range of addresses.
-ADDRESS_PATTERN = r"^((\*\.)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+)(/[0-9]{1,3})?$"
-AllowedAddress = Annotated[str, Field(pattern=ADDRESS_PATTERN, max_length=253)]
+# A namespace, a Service, a host, an address or a range of them, with or without port, or a URL.
+AllowedAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/\[\]-]+$", max_length=300)]
 # Open but for the one part that rules have to see.
 Plugins = Annotated[
     dict[str, Any],
@@ -104,8 +103,8 @@ class RolloutEngine(Model):
     )
     allowed_addresses: Annotated[list[AllowedAddress], Field(max_length=100)] | None = Field(
         None,
-        description="Where webhooks and metrics of Canaries may lead beside their own namespace: service.namespace, "
-        "*.namespace, host names, addresses, ranges.",
+        description="Where webhooks and metrics of Canaries may lead beside their own namespace: namespaces, "
+        "service.namespace, addresses, ranges, hosts; with :port that port alone.",
     )
     smi_adapter: bool = Field(
         False, description="Turn TrafficSplits into Istio's VirtualServices, as SMI's adapter for Istio did."

@@ -42,6 +42,8 @@ MeshProvider = Literal[
 
 KNATIVE_API = "serving.knative.dev/v1"
 Name = Annotated[str, Field(min_length=1, max_length=253)]
+# The copy is called `<name>-<service>-canary`, which has to fit in 253 characters.
+CopiedName = Annotated[str, Field(min_length=1, max_length=253 - len("-canary") - 64)]
 
 
 class IngressReference(Model):
@@ -49,7 +51,7 @@ class IngressReference(Model):
 
     api_version: str = Field("networking.k8s.io/v1", description="Its API version.")
     kind: Literal["Ingress"] = Field("Ingress", description="Its kind.")
-    name: Name = Field(description="Its name.")
+    name: CopiedName = Field(description="Its name.")
 
 
 class RouteReference(Model):
@@ -57,7 +59,7 @@ class RouteReference(Model):
 
     api_version: str = Field("apisix.apache.org/v2", description="Its API version.")
     kind: Literal["ApisixRoute"] = Field("ApisixRoute", description="Its kind.")
-    name: Name = Field(description="Its name.")
+    name: CopiedName = Field(description="Its name.")
 
 
 class UpstreamReference(Model):

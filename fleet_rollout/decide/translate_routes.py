@@ -44,7 +44,10 @@ def routing_objects(record: RolloutRecord) -> tuple[Ref, ...]:
 
 def _of(provider: str, record: RolloutRecord) -> tuple[Ref, ...]:
     if provider in ("nginx", "skipper"):
-        return (_ref(record, INGRESS_GROUP, "Ingress", f"{record.ingress or INGRESS}{CANARY_SUFFIX}"),)
+        source = record.ingress or INGRESS
+        # The second where several rollouts share one Ingress.
+        copies = (f"{source}{CANARY_SUFFIX}", f"{source}-{record.service}{CANARY_SUFFIX}")
+        return tuple(_ref(record, INGRESS_GROUP, "Ingress", copy) for copy in copies)
     if provider == "apisix":
         name = f"{record.route}-{record.service}{CANARY_SUFFIX}"
         return (_ref(record, "apisix.apache.org/v2", "ApisixRoute", name),)

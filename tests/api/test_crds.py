@@ -256,7 +256,14 @@ async def test_an_engine_is_stored_with_all_that_flagger_takes_as_flags(dry_run)
         "ingressClass": "contour",
         "clusterName": "paris",
         "plainCanaries": "Adopt",
-        "allowedAddresses": ["vault.secrets", "*.monitoring", "hooks.example.org", "10.0.0.0/8", "fd00::/8", "::1"],
+        "allowedAddresses": [
+            "monitoring",
+            "vault.secrets:8200",
+            "hooks.example.org",
+            "example.com.",
+            "10.0.0.0/8",
+            "fd00::/8",
+        ],
         "smiAdapter": True,
     }
     assert (await dry_run(fleet_with(engine)))["spec"]["rolloutEngine"] == engine
@@ -280,7 +287,7 @@ async def test_an_engine_is_stored_with_all_that_flagger_takes_as_flags(dry_run)
         ),
         ({"selectorLabels": []}, "selectorLabels", "should have at least 1 items"),
         ({"plainCanaries": "Yes"}, "plainCanaries", 'supported values: "Ignore", "Adopt"'),
-        ({"allowedAddresses": ["http://vault.b:8200"]}, "allowedAddresses[0]", "should match"),
+        ({"allowedAddresses": ["*.monitoring"]}, "allowedAddresses[0]", "should match"),
     ],
 )
 async def test_an_engine_that_cannot_be_meant_is_refused_with_the_field(engine, field, message, refusal):
