@@ -40,7 +40,7 @@ def virtual_service(split: Mapping[str, Any], live: Live) -> list[Write]:
     there = live[ref]
     ours = {"hosts": [_host(split)], "gateways": _gateways(split) or None}
     if there is None:
-        metadata = {"name": ref.name, "namespace": ref.namespace, "labels": _labels(split)}
+        metadata: Object = {"name": ref.name, "namespace": ref.namespace, "labels": _labels(split)}
         metadata["ownerReferences"] = [_owner(split)]
         spec = over(None, {**ours, "http": [{"route": _route(split)}]})
         return [Put({"apiVersion": API, "kind": ref.kind, "metadata": metadata, "spec": spec})]
