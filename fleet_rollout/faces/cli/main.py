@@ -15,6 +15,7 @@ class LazyGroup(click.Group):
         "controller": "fleet_rollout.faces.cli.controller",
         "lab": "fleet_rollout.faces.cli.lab",
         "loadtester": "fleet_rollout.faces.cli.loadtester",
+        "migrate": "fleet_rollout.faces.cli.migrate",
         "uninstall": "fleet_rollout.faces.cli.uninstall",
         "version": "fleet_rollout.faces.cli.version",
     }
