@@ -233,14 +233,14 @@ spec:
     object:
       target: {apiVersion: networking.k8s.io/v1, kind: Ingress, name: main}
       metricName: requests
-      targetValue: 100
+      targetValue: "100"
   - type: External
     external:
       metricName: mails
       metricSelector:
         matchExpressions:
         - {key: queue, operator: In, values: [a, b]}
-      targetAverageValue: 30
+      targetAverageValue: "30"
 """
 
 
