@@ -50,9 +50,9 @@ class ApisixRouter:
         return [create(subject, _ref(subject), labelled, spec=spec)]
 
     def routes(self, subject: Subject, live: Live) -> Routes:
-        backends = _ours(subject, found(live, _ref(subject), TITLE))["backends"]
-        problem = f"{TITLE} {dotted(_ref(subject))} gives {subject.primary} no weight from 0 to 100"
-        return by_primary(backends, subject.primary, problem, "serviceName")
+        ref = _ref(subject)
+        backends = _ours(subject, found(live, ref, TITLE))["backends"]
+        return by_primary(named(backends, subject.primary, "serviceName"), subject.primary, TITLE, ref)
 
     def set_routes(self, subject: Subject, live: Live, routes: Routes, *, token: str) -> Moved:
         ref = _ref(subject)

@@ -55,10 +55,10 @@ class ContourRouter:
     def routes(self, subject: Subject, live: Live) -> Routes:
         ref = _ref(subject)
         services = at((found(live, ref, KIND).get("spec") or {}).get("routes"), 0).get("services") or []
-        problem = f"{KIND} {dotted(ref)} services not found"
-        if len(services) < 2:
-            raise StepFailed(problem)
-        return by_primary(services, subject.primary, problem)
+        primary = named(services, subject.primary)
+        if len(services) < 2 or not primary:
+            raise StepFailed(f"{KIND} {dotted(ref)} services not found")
+        return by_primary(primary, subject.primary, KIND, ref)
 
     def set_routes(self, subject: Subject, live: Live, routes: Routes, *, token: str) -> Moved:
         ref = _ref(subject)

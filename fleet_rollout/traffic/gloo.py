@@ -12,6 +12,7 @@ from fleet_rollout.traffic import conditions
 from fleet_rollout.traffic.objects import (
     Labelled,
     at,
+    by_primary,
     capped,
     create,
     dotted,
@@ -69,10 +70,9 @@ class GlooRouter:
         ref = _ref(subject)
         destinations = _destinations(found(live, ref, KIND).get("spec") or {})
         primary = _to(destinations, _upstreams(subject)[0].name)
-        share = primary.get("weight", 0)
-        if len(destinations) < 2 or not primary or not isinstance(share, int) or not 0 <= share <= 100:
+        if len(destinations) < 2 or not primary:
             raise StepFailed(f"{KIND} {dotted(ref)} destinations not found")
-        return Routes(share, 100 - share)
+        return by_primary(primary, subject.primary, KIND, ref)
 
     def set_routes(self, subject: Subject, live: Live, routes: Routes, *, token: str) -> Moved:
         ref = _ref(subject)

@@ -11,7 +11,7 @@ from typing import Any
 from fleet_rollout.decide.canary.objects import Live, Object, Ref, StepFailed, Write
 from fleet_rollout.decide.canary.subject import Subject
 from fleet_rollout.traffic import checks
-from fleet_rollout.traffic.objects import create, found, kept, like_apex, over, update
+from fleet_rollout.traffic.objects import by_primary, create, found, kept, like_apex, over, update
 from fleet_rollout.traffic.router import Moved, Routes
 
 API = "kuma.io/v1alpha1"
@@ -45,12 +45,11 @@ class KumaRouter:
 
     def routes(self, subject: Subject, live: Live) -> Routes:
         spec = found(live, _ref(subject), KIND).get("spec") or {}
-        entry = _entry(spec.get("conf") or {}, subject.primary)
-        share = entry.get("weight", 0)
-        if not entry or not isinstance(share, int) or not 0 <= share <= 100:
+        primary = _entry(spec.get("conf") or {}, subject.primary)
+        if not primary:
             pair = f"{subject.primary} and {subject.canary}"
             raise StepFailed(f"{KIND} {subject.apex} does not contain routes for {pair}")
-        return Routes(share, 100 - share)
+        return by_primary(primary, subject.primary, KIND, _ref(subject))
 
     def set_routes(self, subject: Subject, live: Live, routes: Routes, *, token: str) -> Moved:
         there = found(live, _ref(subject), KIND)

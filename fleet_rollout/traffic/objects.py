@@ -5,6 +5,7 @@ Labels, annotations and fields that the engine does not write are somebody else'
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -103,13 +104,18 @@ def valid(routes: Routes, title: str, ref: Ref) -> Routes:
     return routes
 
 
-def by_primary(entries: Iterable[Any] | None, name: str, problem: str, key: str = "name") -> Routes:
+def by_primary(entry: Mapping[str, Any], name: str, title: str, ref: Ref) -> Routes:
     """The primary's share as its entry says, and the rest for the canary."""
-    entry = named(entries, name, key)
-    share = entry.get("weight", 0)
-    if not entry or not isinstance(share, int) or not 0 <= share <= 100:
-        raise StepFailed(problem)
+    share = percent(entry.get("weight", 0), name, title, ref)
     return Routes(share, 100 - share)
+
+
+def percent(share: Any, name: str, title: str, ref: Ref) -> int:
+    """A share that an object gives to a Service. Raises StepFailed where it is none."""
+    if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100:
+        told = f"{title} {dotted(ref)} gives {name} the weight {json.dumps(share)}"
+        raise StepFailed(f"{told}: make it a whole number from 0 to 100")
+    return share
 
 
 def capped(name: str) -> str:

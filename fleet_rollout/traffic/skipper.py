@@ -9,7 +9,7 @@ from typing import Any
 from fleet_rollout.decide.canary.objects import Live, Object, Ref, Remove, StepFailed, Write
 from fleet_rollout.decide.canary.subject import UNTOUCHED_BY_FLUX, Subject
 from fleet_rollout.traffic import ingresses
-from fleet_rollout.traffic.objects import Labelled, create, dotted, update
+from fleet_rollout.traffic.objects import Labelled, create, dotted, percent, update
 from fleet_rollout.traffic.router import Moved, Routes
 
 WEIGHTS = "zalando.org/backend-weights"
@@ -46,13 +46,11 @@ class SkipperRouter:
 
     def routes(self, subject: Subject, live: Live) -> Routes:
         ingress = ingresses.canary(subject, live)
-        name = dotted(ingresses.ours(subject, live))
-        weights = _weights(name, ingress["metadata"].get("annotations") or {})
-        for service in (subject.primary, subject.canary):
-            share = weights.get(service)
-            if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= 100:
-                raise StepFailed(f"ingress {name} annotation {WEIGHTS} gives {service} no weight from 0 to 100")
-        return Routes(weights[subject.primary], weights[subject.canary])
+        ref = ingresses.ours(subject, live)
+        weights = _weights(dotted(ref), ingress["metadata"].get("annotations") or {})
+        title = f"annotation {WEIGHTS} of ingress"
+        primary, canary = (percent(weights.get(name), name, title, ref) for name in (subject.primary, subject.canary))
+        return Routes(primary, canary)
 
     def set_routes(self, subject: Subject, live: Live, routes: Routes, *, token: str) -> Moved:
         """Without a share for the canary the user's own Ingress serves."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fleet_rollout.decide.canary.objects import Live, Object, Ref, Write
+from fleet_rollout.decide.canary.objects import Live, Object, Ref, StepFailed, Write
 from fleet_rollout.decide.canary.subject import Subject
 from fleet_rollout.traffic.objects import (
     by_primary,
@@ -49,7 +49,10 @@ class TraefikRouter:
     def routes(self, subject: Subject, live: Live) -> Routes:
         ref = _ref(subject)
         weighted = (found(live, ref, KIND).get("spec") or {}).get("weighted") or {}
-        return by_primary(weighted.get("services"), subject.primary, f"{KIND} {dotted(ref)} services not found")
+        primary = named(weighted.get("services"), subject.primary)
+        if not primary:
+            raise StepFailed(f"{KIND} {dotted(ref)} services not found")
+        return by_primary(primary, subject.primary, KIND, ref)
 
     def set_routes(self, subject: Subject, live: Live, routes: Routes, *, token: str) -> Moved:
         ref = _ref(subject)

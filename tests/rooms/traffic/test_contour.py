@@ -138,8 +138,6 @@ def test_what_flagger_left_needs_no_write():
         [],
         [{"services": [service("primary", 5)]}],
         [{"services": [{"name": "a", "weight": 1}, {"name": "b", "weight": 1}]}],
-        [{"services": services(101, 0)}],
-        [{"services": services(None, 0)}],
     ],
 )
 def test_a_proxy_that_does_not_say_where_traffic_goes(routes):
@@ -147,6 +145,16 @@ def test_a_proxy_that_does_not_say_where_traffic_goes(routes):
     member.edit(KIND, "podinfo", spec={"routes": routes})
     with pytest.raises(StepFailed, match=r"^HTTPProxy podinfo\.test services not found$"):
         member.routes(ROUTER, subject())
+
+
+@pytest.mark.parametrize(("weight", "shown"), [(101, "101"), (-1, "-1"), (None, "null"), (1.5, "1.5"), (True, "true")])
+def test_a_weight_that_is_no_percentage(weight, shown):
+    member = started()
+    member.edit(KIND, "podinfo", spec={"routes": [{"services": services(weight, 0)}]})
+    with pytest.raises(StepFailed) as failed:
+        member.routes(ROUTER, subject())
+    told = f"HTTPProxy podinfo.test gives podinfo-primary the weight {shown}: make it a whole number from 0 to 100"
+    assert failed.value.message == told
 
 
 def test_a_proxy_that_is_not_there_and_shares_that_are_none():

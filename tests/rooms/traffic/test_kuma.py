@@ -70,7 +70,7 @@ def test_the_share_of_the_canary_is_what_the_primary_leaves():
     assert member.routes(ROUTER, subject()) == Routes(25, 75)
 
 
-@pytest.mark.parametrize("given", [None, [], split(101, 0), [{"weight": 5, "destination": {"kuma.io/service": "x_y"}}]])
+@pytest.mark.parametrize("given", [None, [], [{"weight": 5, "destination": {"kuma.io/service": "x_y"}}]])
 def test_a_route_that_does_not_say_where_traffic_goes(given):
     member = started()
     member.edit(KIND, "podinfo", spec={"conf": {"split": given}})

@@ -90,7 +90,7 @@ def test_a_primary_that_is_lost_comes_back_with_everything():
     assert services(member) == [service("primary", 100)]
 
 
-@pytest.mark.parametrize("given", [None, [], [service("canary", 100)], [service("primary", 200)]])
+@pytest.mark.parametrize("given", [None, [], [service("canary", 100)]])
 def test_a_service_that_does_not_say_where_traffic_goes(given):
     member = started()
     member.edit(KIND, "podinfo", spec={"weighted": {"services": given}})
