@@ -101,9 +101,9 @@ class _Filling:
 
     def _variable(self, name: str) -> list[Any]:
         """A list of its value alone, so that it can be changed."""
-        for found, value in reversed(self._scope):
-            if found == name:
-                return value
+        for declared, holder in self._scope[::-1]:
+            if declared == name:
+                return holder
         raise LookupError(f"variable {name} is not defined")
 
     def _command(self, command: tuple[Operand, ...]) -> Any:

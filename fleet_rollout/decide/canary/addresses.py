@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from fleet_rollout.decide.dialling import (
     IPNetwork,
@@ -31,6 +31,8 @@ HOST = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
 SERVICE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # What parsers drop or read in more than one way.
 UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+# What a path and a query may hold as it is; the rest is written %-encoded.
+PLAIN = "/?:@!$&'()*+,;=-._~%[]"
 HTTP = ("http", "https")
 SOCKETS = ("ws", "wss")
 # The only endpoints of a Service that its owner cannot point elsewhere.
@@ -224,7 +226,7 @@ def parse_url(text: str, schemes: Collection[str] = HTTP) -> Url:
         raise AddressRefused("the address has port 0")
     if "%" in host:
         raise AddressRefused("the address has a zone; a zone means something on one machine only")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=PLAIN)
     return Url(scheme, host, port or DEFAULT_PORTS[scheme], path, _authorization(parts.username, parts.password))
 
 

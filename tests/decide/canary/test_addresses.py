@@ -36,6 +36,7 @@ def route(text, *allowed, namespace="shop", headers=None):
         ("https://H.Example.com/a?b=c#d", ("https", "h.example.com", 443, "/a?b=c")),
         ("http://h.example.com:8080?x=1", ("http", "h.example.com", 8080, "/?x=1")),
         ("http://[2001:db8::1]:9090/", ("http", "2001:db8::1", 9090, "/")),
+        ('http://h.example.com/%2F{a}?q="x"&m[]=1', ("http", "h.example.com", 80, "/%2F%7Ba%7D?q=%22x%22&m[]=1")),
     ],
 )
 def test_an_address_has_parts(text, parts):
