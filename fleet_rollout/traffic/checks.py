@@ -74,4 +74,5 @@ def pattern(field: str, text: str) -> str:
 
 
 def _refused(field: str, text: str, why: str) -> StepFailed:
-    return StepFailed(f"{field}: {json.dumps(text[:SHOWN])} is {why}")
+    shown = json.dumps(text[:SHOWN]).replace("\x7f", "\\u007f")
+    return StepFailed(f"{field}: {shown} is {why}")

@@ -25,9 +25,8 @@ def headers(subject: Subject, known: Collection[str]) -> Iterator[Condition]:
     """Every header, by entry and name. Raises StepFailed where the router cannot compare as the user asks."""
     for index, entry in enumerate(subject.match):
         for name, wanted in sorted((entry.get("headers") or {}).items()):
-            field = f"spec.analysis.match[{index}].headers.{name}"
-            checks.checked(field.rpartition(".")[0], name, checks.HEADER)
-            yield _condition(field, name, wanted or {}, known)
+            field = f"spec.analysis.match[{index}].headers"
+            yield _condition(f"{field}.{checks.checked(field, name, checks.HEADER)}", name, wanted or {}, known)
 
 
 def methods(subject: Subject) -> Iterator[str]:
