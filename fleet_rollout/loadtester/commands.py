@@ -23,14 +23,17 @@ PIECE = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-INSIDE_QUOTES = re.compile(rf"\\.|(?P<syntax>`|{EXPANSION})", re.DOTALL)
+# shlex keeps a backslash before `$`, "`" and an end of line there, which a shell takes away: refused, not changed.
+INSIDE_QUOTES = re.compile(rf"\\\\|(?P<syntax>\\[$`\n]|`|{EXPANSION})", re.DOTALL)
+# Quoted pieces, kept; and ends of lines that continue, which a shell removes.
+CONTINUATION = re.compile(r"""('[^']*'|"(?:[^"\\]|\\.)*"|\\[^\n])|\\\n""", re.DOTALL)
 
 
 def words(command: str, advice: str = "") -> list[str]:
     """The words of a command; raises Refused, with `advice`, where a shell would do something else with them."""
     if len(command) > LONGEST_COMMAND:
         raise Refused(f"the command is longer than {LONGEST_COMMAND} characters")
-    text = command.replace("\\\n", " ").strip()
+    text = CONTINUATION.sub(lambda piece: piece[1] or "", command).strip(" \t\r\n")
     try:
         found = shlex.split(text)
     except ValueError as error:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aiohttp import BasicAuth
+from aiohttp import encode_basic_auth
 from yarl import URL
 
 from fleet_rollout.decide.intervals import parse_duration
@@ -177,7 +177,7 @@ def _headers(flags: dict[str, list[str]]) -> tuple[tuple[str, str], ...]:
         user, colon, password = flags["a"][-1].partition(":")
         if not colon:
             raise UsageError("-a is not of the form user:password")
-        headers["Authorization"] = BasicAuth(user, password).encode()
+        headers["Authorization"] = encode_basic_auth(user, password)
     if not all(value.isprintable() for value in headers.values()):
         raise UsageError("a header holds characters that none may hold")
     return tuple(headers.items())

@@ -35,7 +35,7 @@ def ngrinder(payload: Payload, options: Options) -> Task:
         raise Refused("metadata passwd is no base64, or server is no URL") from None
     if server.scheme not in ("http", "https") or not server.host:
         raise Refused("metadata server is not an http:// or https:// URL")
-    test = Test(server, asked["clone"], aiohttp.BasicAuth(asked["username"], password), _interval(asked))
+    test = Test(server, asked["clone"], aiohttp.encode_basic_auth(asked["username"], password), _interval(asked))
     return Task("ngrinder", payload.canary, "ngrinder", f"{server} {asked['clone']}", test.run)
 
 
@@ -52,16 +52,16 @@ class Test:
 
     __test__ = False  # not one of pytest's
 
-    def __init__(self, server: URL, clone: str, auth: aiohttp.BasicAuth, interval: float) -> None:
+    def __init__(self, server: URL, clone: str, authorization: str, interval: float) -> None:
         self._server = server
         self._clone = clone
-        self._auth = auth
+        self._headers = {"Authorization": authorization}
         self._interval = interval
 
     async def run(self) -> Outcome:
         """Return when the test has ended."""
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
-        async with aiohttp.ClientSession(timeout=timeout, auth=self._auth) as session:
+        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
             try:
                 started = await self._ask(session, "POST", f"{self._clone}/clone_and_start")
                 number = int(started["id"])
