@@ -43,7 +43,7 @@ def create_primary(subject: Subject, live: Live) -> list[Write]:
     if subject.phase not in ("", "Initializing"):
         return []
     name = _newest(target)
-    traffic = [{"latestRevision": True, "percent": 0}, {"revisionName": name, "percent": 100}]
+    traffic = _all_to(name, target["spec"].get("traffic") or [])
     return replaced(target, {**_promoting(target, name), "spec": {**target["spec"], "traffic": traffic}})
 
 
@@ -79,6 +79,14 @@ def _require(subject: Subject, live: Live, name: str) -> None:
     conditions = (revision.get("status") or {}).get("conditions") or ()
     if not any((each["type"], each["status"]) == ("Ready", "True") for each in conditions):
         raise StepFailed(f"{described(revision)} is not ready")
+
+
+def _all_to(name: str, before: list[Object]) -> list[Object]:
+    """The newest revision without a share, the named one with all, then tags of others; what Knative added stays."""
+    newest: Object = next((each for each in before if each.get("latestRevision")), {})
+    named: Object = next((each for each in before if each is not newest and each.get("revisionName") == name), {})
+    tags = [each for each in before if each not in (newest, named) and each.get("tag") and not each.get("percent")]
+    return [newest | {"latestRevision": True, "percent": 0}, named | {"revisionName": name, "percent": 100}, *tags]
 
 
 def _revision(subject: Subject, name: str) -> Ref:

@@ -16,6 +16,7 @@ from fleet_rollout.decide.canary.effects import Fingerprint
 from fleet_rollout.decide.canary.hooks import safe_hash
 from fleet_rollout.decide.canary.live import with_maps
 from fleet_rollout.decide.canary.primary_pods import without_scale_down
+from fleet_rollout.decide.canary.subject import Subject
 
 _OURS = re.compile(r"v1:[0-9a-f]{16}")
 
@@ -36,6 +37,12 @@ def canonical_hash(value: Any) -> str:
 def revision_hash(revision: str) -> str:
     """Of a Knative revision, as Flagger has it: the name says everything."""
     return safe_hash(f"(string){revision}")
+
+
+def is_foreign(subject: Subject) -> bool:
+    """Whether another engine has named the last revision, so that there is something to adopt."""
+    stored = subject.status.get("lastAppliedSpec")
+    return bool(stored) and bool(_OURS.fullmatch(stored)) is subject.is_knative
 
 
 def adopted(status: Mapping[str, Any], now: Fingerprint) -> dict[str, Any]:

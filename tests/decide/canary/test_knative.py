@@ -47,6 +47,29 @@ def test_the_newest_revision_starts_with_all_the_traffic():
     assert knative.create_primary(about("Initializing"), member.live(about())) == []
 
 
+LATEST, NAMED = {"latestRevision": True, "percent": 0}, {"revisionName": "podinfo-00002", "percent": 100}
+TAG = {"revisionName": "podinfo-00001", "tag": "old"}
+DEFAULTED = {**NAMED, "latestRevision": False}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([LATEST, DEFAULTED], None),
+        ([{"latestRevision": True, "percent": 100, "tag": "new"}], [{**LATEST, "tag": "new"}, NAMED]),
+        ([TAG, LATEST, DEFAULTED], [LATEST, DEFAULTED, TAG]),
+        ([{**LATEST, "percent": 20}, {"revisionName": "podinfo-00001", "percent": 80}], [LATEST, NAMED]),
+        ([LATEST, {**DEFAULTED, "percent": 3}], [LATEST, DEFAULTED]),
+        ([LATEST, DEFAULTED, {**TAG, "percent": 0}], None),
+    ],
+)
+def test_tags_of_others_and_what_knative_adds_stay(before, after):
+    target = service(promoted="podinfo-00002")
+    target["spec"]["traffic"] = before
+    writes = knative.create_primary(about(), Member(target).live(about()))
+    assert [write.obj["spec"]["traffic"] for write in writes] == ([] if after is None else [after])
+
+
 @pytest.mark.parametrize("phase", ["Initialized", "Progressing", "Failed"])
 def test_later_the_router_alone_moves_traffic(phase):
     assert knative.create_primary(about(phase), Member(service()).live(about())) == []

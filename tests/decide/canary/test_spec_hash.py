@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_rollout.decide.canary.effects import Fingerprint
-from fleet_rollout.decide.canary.spec_hash import adopted, canonical_hash, revision_hash, template_hash
-from tests.decide.canary.workloads import pod_template
+from fleet_rollout.decide.canary.spec_hash import adopted, canonical_hash, is_foreign, revision_hash, template_hash
+from tests.decide.canary.workloads import pod_template, subject
 
 ZERO = {"flagger.app/scale-to-zero": "true"}
 
@@ -134,3 +134,25 @@ def test_adopting_twice_changes_nothing():
 @pytest.mark.parametrize(("stored", "expected"), [("79f999666f", {}), (OURS, {"lastAppliedSpec": "4567"})])
 def test_hashes_of_knative_revisions_are_shared_with_flagger(stored, expected):
     assert adopted({"lastAppliedSpec": stored}, Fingerprint("4567")) == expected
+
+
+KNATIVE = {"kind": "Service", "api_version": "serving.knative.dev/v1"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "about", "now", "expected"),
+    [
+        ("", {}, OURS, False),
+        (None, {}, OURS, False),
+        (OTHER, {}, OURS, False),
+        ("5fcd6b", {}, OURS, True),
+        ("v2:0123456789abcdef", {}, OURS, True),
+        ("79f999666f", KNATIVE, "4567", False),
+        (OURS, KNATIVE, "4567", True),
+        ("", KNATIVE, "4567", False),
+    ],
+)
+def test_whether_there_is_anything_to_adopt_is_known_without_looking(stored, about, now, expected):
+    who = subject(**about, status=status(stored))
+    assert is_foreign(who) is expected
+    assert bool(adopted(who.status, Fingerprint(now))) is expected
