@@ -61,7 +61,7 @@ def _ref(record: RolloutRecord, api_version: str, kind: str, name: str) -> Ref:
 
 
 def turned(route: Object, service: str) -> dict[str, Any]:
-    """The changes of `spec` after which a route leads to `service` alone; none where it does, or nothing can be done."""
+    """The changes of `spec` after which a route leads to `service` alone; none where it does, or cannot be led."""
     turn = _TURNS.get(route["kind"])
     if turn is None:
         return {}
