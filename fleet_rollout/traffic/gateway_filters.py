@@ -29,9 +29,14 @@ def filters_of(subject: Subject, *, has_cors: bool) -> list[Object]:
     return filters
 
 
-def adding(name: str, value: str) -> Object:
-    """A filter that adds one header to the response."""
-    return {"type": SET_HEADERS, "responseHeaderModifier": {"add": [{"name": name, "value": value}]}}
+def adding(filters: list[Object], name: str, value: str) -> list[Object]:
+    """These filters, and one header added to the response; the API server allows one filter of that kind in a rule."""
+    there = next((each for each in filters if each["type"] == SET_HEADERS), {})
+    changes = there.get("responseHeaderModifier", {})
+    kept = [header for header in changes.get("add", ()) if header["name"] != name]
+    added = {**changes, "add": [*kept, {"name": name, "value": value}]}
+    changed = {"type": SET_HEADERS, "responseHeaderModifier": added}
+    return [changed if each is there else each for each in filters] if there else [*filters, changed]
 
 
 def added(filters: list[Object] | None, name: str) -> str | None:

@@ -70,7 +70,7 @@ def cookies_in(spec: Mapping[str, Any], subject: Subject) -> Cookies:
         for rule in rules
         for backend in rule.get("backendRefs") or ()
     }
-    removed = (session_affinity.removed_in(added(rule.get("filters"), SET_COOKIE)) for rule in rules)
+    removed = (session_affinity.removed_in(added(rule.get("filters"), SET_COOKIE)) for rule in rules[:-1])
     return Cookies(
         canary=session_affinity.cookie_in(given.get(subject.canary)),
         primary=session_affinity.cookie_in(given.get(subject.primary)),
@@ -135,16 +135,16 @@ def _sticky(subject: Subject, weighted: Object, of_service: list[Object], cookie
 
     if cookies.previous:
         removing = for_cookie(cookies.previous, PRIMARY_ONLY)
-        gone = adding(SET_COOKIE, session_affinity.removal(cookies.previous))
-        return [removing | {"filters": [*removing.get("filters", ()), gone]}, weighted]
+        gone = session_affinity.removal(cookies.previous)
+        return [removing | {"filters": adding(removing.get("filters", []), SET_COOKIE, gone)}, weighted]
     if not cookies.canary:
         return [weighted]
     sticky = [for_cookie(cookies.canary, Routes(0, MOST_WEIGHT))]
     primary, canary = copy.deepcopy(weighted["backendRefs"])
-    canary |= {"filters": [adding(SET_COOKIE, session_affinity.canary_cookie(subject, cookies))]}
+    canary |= {"filters": adding([], SET_COOKIE, session_affinity.canary_cookie(subject, cookies))}
     text = session_affinity.primary_cookie(subject, cookies)
     if text is not None:
-        primary |= {"filters": [adding(SET_COOKIE, text)]}
+        primary |= {"filters": adding([], SET_COOKIE, text)}
         sticky.append(for_cookie(cookies.primary, PRIMARY_ONLY))
     return [*sticky, weighted | {"backendRefs": [primary, canary]}]
 

@@ -61,7 +61,7 @@ def cookies_in(spec: Mapping[str, Any], subject: Subject) -> Cookies:
     return Cookies(
         canary=session_affinity.cookie_in(given.get(subject.canary)),
         primary=session_affinity.cookie_in(given.get(subject.primary)),
-        previous=next(filter(None, (session_affinity.removed_in(_set_cookie(rule)) for rule in rules)), ""),
+        previous=next(filter(None, (session_affinity.removed_in(_set_cookie(rule)) for rule in rules[:-1])), ""),
     )
 
 

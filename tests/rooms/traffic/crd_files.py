@@ -43,6 +43,12 @@ class Shipped:
 
 
 SHIPPED: Mapping[str, Shipped] = {
+    "gateway-api": Shipped(
+        "sigs.k8s.io/gateway-api",
+        "v1.6.3",
+        "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=",
+        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+    ),
     "contour": Shipped(
         "github.com/projectcontour/contour",
         "v1.33.8",
