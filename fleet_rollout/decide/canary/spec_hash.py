@@ -41,7 +41,7 @@ def revision_hash(revision: str) -> str:
 
 def is_foreign(subject: Subject) -> bool:
     """Whether another engine has named the last revision, so that there is something to adopt."""
-    stored = subject.status.get("lastAppliedSpec")
+    stored = str(subject.status.get("lastAppliedSpec") or "")
     return bool(stored) and bool(_OURS.fullmatch(stored)) is subject.is_knative
 
 

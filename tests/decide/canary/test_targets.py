@@ -199,6 +199,16 @@ def test_the_fingerprint_of_a_scaled_down_target_differs_in_that_alone(kind):
     assert (after.spec, after.configs, after.is_scaled_down) == (before.spec, before.configs, True)
 
 
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_a_changed_config_shows_while_the_spec_stays(kind):
+    """S28: the rollout of a ConfigMap's change keeps one spec hash throughout."""
+    about, member = ABOUT[kind], Member(*TARGETS[kind])
+    before = targets.fingerprint(about, member.live(about))
+    member.objects.update(Member(config_map("a", {"k": "w"})).objects)
+    after = targets.fingerprint(about, member.live(about))
+    assert (after.spec, after.configs == before.configs) == (before.spec, False)
+
+
 def test_without_tracking_there_are_no_configs_in_it():
     about = subject(options=EngineOptions(config_tracking=False))
     assert targets.fingerprint(about, Member(*TARGETS["Deployment"]).live(about)).configs is None
