@@ -106,6 +106,16 @@ def test_foreign_metadata_stays():
     assert member.of_kind(KIND, OURS)["metadata"]["labels"] == {"x": "y"}
 
 
+def test_a_backend_that_somebody_added_lasts_until_the_next_pass():
+    member = started()
+    [ours] = member.of_kind(KIND, OURS)["spec"]["http"]
+    member.edit(KIND, OURS, spec={"http": [ours | {"backends": [*ours["backends"], backend("other", weight=1)]}]})
+    member.move(ROUTER, canary_of(), 70, 30)
+    assert [each["weight"] for each in backends(member)] == [70, 30, 1]
+    member.reconcile(ROUTER, canary_of())
+    assert [each["weight"] for each in backends(member)] == [70, 30]
+
+
 def test_weights_that_are_lost_leave_everything_to_the_primary():
     member = started()
     member.edit(KIND, OURS, spec={"http": [rule(backend("podinfo-primary"))]})
