@@ -123,12 +123,15 @@ def _restore_workload(state: Removal) -> Step | None:
 
 
 def _restore_traffic(workload: Object) -> Step | None:
-    """Knative's own word for "all to the newest revision", which a manifest without traffic means too."""
-    newest = [{"latestRevision": True, "percent": 100}]
-    traffic = workload["spec"].get("traffic") or newest
-    if len(traffic) == 1 and KNATIVE_PRIMARY not in _annotations(workload):
+    """All to the newest revision, as a Service without traffic has it; the tags of others keep their addresses."""
+    if KNATIVE_PRIMARY not in _annotations(workload):
         return None
-    changes = {"metadata": {"annotations": {KNATIVE_PRIMARY: None}}, "spec": {"traffic": newest}}
+    traffic = workload["spec"].get("traffic") or ()
+    newest = next((each for each in traffic if each.get("latestRevision")), {})
+    tagged = [each for each in traffic if each.get("tag") and each is not newest]
+    tags = [{key: value for key, value in each.items() if key != "percent"} for each in tagged]
+    wanted = [{**newest, "latestRevision": True, "percent": 100}, *tags]
+    changes = {"metadata": {"annotations": {KNATIVE_PRIMARY: None}}, "spec": {"traffic": wanted}}
     return _patch(workload, changes, "the engine had shared its traffic out")
 
 

@@ -51,8 +51,13 @@ def _of(provider: str, record: RolloutRecord) -> tuple[Ref, ...]:
     if provider == "apisix":
         name = f"{record.route}-{record.service}{CANARY_SUFFIX}"
         return (_ref(record, "apisix.apache.org/v2", "ApisixRoute", name),)
-    found = _KINDS.get(provider)
-    return (_ref(record, *found, record.service),) if found is not None else ()
+    if provider not in _KINDS:
+        return ()
+    route = _ref(record, *_KINDS[provider], record.service)
+    if not provider.startswith("smi:"):
+        return (route,)
+    # What SMI's adapter for Istio makes of the TrafficSplit; it goes later than that.
+    return route, _ref(record, *_KINDS["istio"], f"{record.service}-vs")
 
 
 def _ref(record: RolloutRecord, api_version: str, kind: str, name: str) -> Ref:

@@ -150,37 +150,55 @@ def test_a_daemon_set_loses_the_engines_node_selector():
     assert next_step(ready).ref.kind == "Service"
 
 
-NEWEST = [{"latestRevision": True, "percent": 100}]
+NEWEST = {"latestRevision": True, "percent": 100}
 SHARED = [{"latestRevision": True, "percent": 20}, {"revisionName": "cart-00001", "percent": 80}]
+TAGGED = [
+    {"latestRevision": True, "percent": 0, "tag": "next"},
+    {"revisionName": "cart-00001", "percent": 100, "tag": "now"},
+    {"revisionName": "cart-00000", "tag": "before"},
+]
 PRIMARY = {"flagger.app/primary-revision": "cart-00001"}
 
 
-def knative(traffic=None, ready=True, **metadata):
+def knative(traffic=None, ready=True, annotations=PRIMARY):
     status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}
     spec = {"traffic": traffic} if traffic else {}
-    return obj("Service", "cart", spec, api_version="serving.knative.dev/v1", status=status, **metadata)
+    return obj("Service", "cart", spec, api_version="serving.knative.dev/v1", status=status, annotations=annotations)
 
 
 @pytest.mark.parametrize(
-    "workload", [knative(SHARED), knative(NEWEST, annotations=PRIMARY), knative(SHARED, ready=False)]
+    ("traffic", "expected"),
+    [
+        (None, [NEWEST]),
+        (SHARED, [NEWEST]),
+        (SHARED[1:], [NEWEST]),
+        (
+            TAGGED,
+            [
+                NEWEST | {"tag": "next"},
+                {"revisionName": "cart-00001", "tag": "now"},
+                {"revisionName": "cart-00000", "tag": "before"},
+            ],
+        ),
+    ],
 )
-def test_a_knative_service_gives_all_traffic_to_its_newest_revision(workload):
-    step = next_step(removal(canary=suspended(), workload=workload))
+def test_a_knative_service_gives_all_traffic_to_its_newest_revision(traffic, expected):
+    step = next_step(removal(canary=suspended(), workload=knative(traffic)))
     assert step.ref.subject == "Service/shop/cart"
     assert step.patch == {
         "metadata": {"resourceVersion": "1", "annotations": {"flagger.app/primary-revision": None}},
-        "spec": {"traffic": NEWEST},
+        "spec": {"traffic": expected},
     }
 
 
-@pytest.mark.parametrize("workload", [knative(), knative(NEWEST), knative([{"revisionName": "x", "percent": 100}])])
-def test_a_knative_service_that_shares_nothing_out_is_left_alone(workload):
-    assert [ref.kind for ref in next_step(removal(canary=suspended(), workload=workload)).refs] == ["Canary"]
+def test_a_knative_service_that_no_engine_has_touched_is_left_alone():
+    step = next_step(removal(canary=suspended(), workload=knative(SHARED, annotations={})))
+    assert [ref.kind for ref in step.refs] == ["Canary"]
 
 
 def test_a_knative_service_is_awaited_until_it_says_that_it_is_ready():
-    assert isinstance(next_step(removal(canary=suspended(), workload=knative(ready=False))), Wait)
-    silent = knative()
+    assert isinstance(next_step(removal(canary=suspended(), workload=knative(ready=False, annotations={}))), Wait)
+    silent = knative(annotations={})
     silent["status"]["conditions"] = None
     assert isinstance(next_step(removal(canary=suspended(), workload=silent)), Wait)
 

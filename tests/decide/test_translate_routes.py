@@ -33,7 +33,13 @@ def record(provider, **fields):
             ["networking.k8s.io/v1 Ingress/shop/own-canary", "networking.k8s.io/v1 Ingress/shop/own-front-canary"],
         ),
         (record("apisix", route="own"), ["apisix.apache.org/v2 ApisixRoute/shop/own-front-canary"]),
-        (record("smi:v1alpha3"), ["split.smi-spec.io/v1alpha3 TrafficSplit/shop/front"]),
+        (
+            record("smi:v1alpha3"),
+            [
+                "split.smi-spec.io/v1alpha3 TrafficSplit/shop/front",
+                "networking.istio.io/v1beta1 VirtualService/shop/front-vs",
+            ],
+        ),
         (record("linkerd"), ["split.smi-spec.io/v1alpha1 TrafficSplit/shop/front"]),
         (record("osm"), ["split.smi-spec.io/v1alpha2 TrafficSplit/shop/front"]),
         (record("gatewayapi:v1"), ["gateway.networking.k8s.io/v1 HTTPRoute/shop/front"]),
