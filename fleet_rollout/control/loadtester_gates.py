@@ -40,7 +40,7 @@ class ConfigMapGates:
     async def set(self, key: str, *, is_open: bool) -> None:
         """One key alone, so that two writers never undo each other's gates."""
         patch = {"data": {key: OPEN if is_open else None}}
-        with self._failures("write"):
+        with self._failures("written"):
             try:
                 await self._cluster.patch(
                     CONFIG_MAPS, self._name, self._namespace, patch, kind="merge", manager=MANAGER

@@ -61,7 +61,8 @@ class Runner:
     ) -> None:
         for running in self._running.values():
             running.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        # The group is not told of the error, which it would wrap; its tasks are ended already, and raise nothing.
+        await self._group.__aexit__(None, None, None)
 
     def start(self, task: Task) -> asyncio.Task[Outcome]:
         """The running task: a new one, or the one that does the same already. Raises Refused where there is no room."""
