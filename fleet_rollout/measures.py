@@ -62,6 +62,50 @@ EVENTS_DROPPED = Counter(
     "Kubernetes Events not written: too many at once, or refused by the API server.",
     registry=REGISTRY,
 )
+TICK_LATENESS = Histogram(
+    "fleet_rollout_tick_lateness_seconds",
+    "How much later than due the ticks of Canaries began.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+# Flagger's own metrics, under its names, so that its dashboards and alert rules keep working. `name` is the target's.
+CANARY_STATUS = Gauge(
+    "flagger_canary_status",
+    "How a canary stands: 0 while it is analysed, 2 after a failure, 1 otherwise.",
+    ["name", "namespace", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_WEIGHT = Gauge(
+    "flagger_canary_weight",
+    "Share of the traffic that a workload gets, in percent.",
+    ["workload", "namespace", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_TOTAL = Gauge("flagger_canary_total", "Canaries that are driven.", ["namespace", "cluster"], registry=REGISTRY)
+CANARY_DURATION = Histogram(
+    "flagger_canary_duration_seconds",
+    "Time that ticks with an analysis took.",
+    ["name", "namespace", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_METRIC = Gauge(
+    "flagger_canary_metric_analysis",
+    "Last value of a metric of a canary analysis; durations are in seconds.",
+    ["name", "namespace", "metric", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_SUCCESSES = Counter(
+    "flagger_canary_successes",
+    "Canary analyses that have succeeded.",
+    ["name", "namespace", "deployment_strategy", "analysis_status", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_FAILURES = Counter(
+    "flagger_canary_failures",
+    "Canary analyses that have failed.",
+    ["name", "namespace", "deployment_strategy", "analysis_status", "cluster"],
+    registry=REGISTRY,
+)
 LEADER = Gauge("fleet_rollout_leader", "1 on the replica that leads.", registry=REGISTRY)
 
 
@@ -74,3 +118,12 @@ def forget_cluster(cluster: str) -> None:
     """Drop the series of a cluster that is gone."""
     for gauge in (WATCH_AGE, MEMBER_UP):
         gauge.remove_by_labels({"cluster": cluster})
+
+
+def forget_canary(target: str, namespace: str, cluster: str) -> None:
+    """Drop the series of a Canary that is gone."""
+    named = {"name": target, "namespace": namespace, "cluster": cluster}
+    for series in (CANARY_STATUS, CANARY_DURATION, CANARY_METRIC, CANARY_SUCCESSES, CANARY_FAILURES):
+        series.remove_by_labels(named)
+    for workload in (target, f"{target}-primary"):
+        CANARY_WEIGHT.remove_by_labels({"workload": workload, "namespace": namespace, "cluster": cluster})

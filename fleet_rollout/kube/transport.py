@@ -134,6 +134,26 @@ class Transport:
                 await asyncio.sleep(error.retry_after or 0)
         raise AssertionError("the last attempt returns or raises")
 
+    async def relay(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, *, timeout: float, limit: int
+    ) -> tuple[int, bytes]:
+        """Status and bytes of whatever answers behind the API server (a Service, a Pod); nothing is parsed.
+
+        Not for changes of the cluster, so no fence is asked; raises Unreachable.
+        """
+        request = Request(method, path)
+        code = "none"
+        try:
+            with self._attempt():
+                limits = aiohttp.ClientTimeout(total=timeout, sock_connect=self._limits.connect)
+                async with await self._open(request, limits, headers=headers, data=body) as answer:
+                    code = f"{answer.status // 100}xx"
+                    return answer.status, await self._read(answer, limit)
+        except NETWORK_ERRORS as error:
+            raise self._lost(error, timeout) from error
+        finally:
+            self._count(method, code)
+
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[AsyncGenerator[bytes]]:
         """The lines of an endless answer. Does not count as in flight; ends after `silence` seconds without a byte."""
@@ -182,23 +202,32 @@ class Transport:
             self._counters[verb, code] = counter
         counter.inc()
 
-    async def _open(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _open(
+        self,
+        request: Request,
+        timeout: aiohttp.ClientTimeout,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> aiohttp.ClientResponse:
+        """`headers` and `data` are those of a relayed request, which are the caller's own."""
         if self._is_closed:
             raise self._unreachable("the connection was given up", maybe_sent=False)
         connection = self.connection
-        headers = {**connection.headers, "Accept": request.accept}
+        sent = {"Accept": request.accept, **(headers or {}), **connection.headers}
         if request.impersonate:
-            headers["Impersonate-User"] = request.impersonate
+            sent["Impersonate-User"] = request.impersonate
         if request.body is not None:
-            headers["Content-Type"] = request.content_type
+            sent["Content-Type"] = request.content_type
+            data = orjson.dumps(request.body)
         return await self._opened().request(
             request.method,
             URL(
                 connection.server + request.path + _query(tuple(request.params.items())),
                 encoded=True,
             ),
-            data=None if request.body is None else orjson.dumps(request.body),
-            headers=headers,
+            data=data,
+            headers=sent,
             timeout=timeout,
             allow_redirects=False,
             proxy=connection.proxy,

@@ -1,0 +1,193 @@
+"""What a tick asks of others than the API server: metrics, hooks, events, alerts, counters of one cluster's Canaries.
+
+Only measures and hooks are waited for, each within its own time-out; the rest is left to senders in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from fleet_rollout import measures
+from fleet_rollout.control.engine.dialing import DirectDial
+from fleet_rollout.control.engine.measuring import Measuring
+from fleet_rollout.control.engine.member_dial import Backings, MemberDial
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.decide.canary import alerts, hooks
+from fleet_rollout.decide.canary.addresses import Dial, Reach
+from fleet_rollout.decide.canary.effects import Count, Emit, Notify
+from fleet_rollout.decide.canary.objects import Object, Ref, Routes
+from fleet_rollout.decide.canary.subject import Subject
+from fleet_rollout.errors import FleetRolloutError
+from fleet_rollout.kube.client import Cluster, Resource
+from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.metrics.bulkheads import Bulkheads
+from fleet_rollout.notify import webhooks
+from fleet_rollout.notify.alerts import Find, Letter, Sender
+from fleet_rollout.notify.chats import Message
+from fleet_rollout.notify.events import ENGINE_REASON, Recorder, engine_recorder
+
+EVENTS = Resource("", "v1", "Event", "events", True)
+MANAGER_EVENTS = "fleet-rollout-canary"
+PHASE_VALUES = {"Progressing": 0, "Failed": 2}
+# Events told to hooks that wait for their turn; each is told once, without retries beyond the hook's own.
+MOST_TOLD = 1000
+TELLERS = 4
+
+# The engine's default notifier: who it is in messages, how it is found, the least severity.
+Default = tuple[str, Find, str]
+
+
+class Outside:
+    """`reach` says what Canaries may dial; `default` is whom to alert where a Canary names nobody."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        sight: Sight,
+        *,
+        direct: DirectDial,
+        bulkheads: Bulkheads,
+        sender: Sender,
+        reach: Callable[[], Reach],
+        default: Callable[[], Default | None] = lambda: None,
+    ) -> None:
+        self._cluster = cluster
+        self._sight = sight
+        self._direct = direct
+        self._sender = sender
+        self._reach = reach
+        self._default = default
+        self._backings = Backings(cluster)
+        self._measuring = Measuring(cluster, sight, bulkheads)
+        self._recorder: Recorder = engine_recorder(self._post)
+        self._telling: deque[tuple[Subject, hooks.Hook, Mapping[str, Any]]] = deque(maxlen=MOST_TOLD)
+        self._to_tell = asyncio.Event()
+
+    async def run(self) -> None:
+        """Send events, and tell event hooks, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._recorder.run())
+            for _ in range(TELLERS):
+                group.create_task(self._tell())
+
+    # Waited for
+
+    async def measure(self, subject: Subject, metric: Mapping[str, Any]) -> str | None:
+        """None where the metric passes, else the text of the event."""
+        return await self._measuring.measure(subject, metric, self._dial(subject))
+
+    async def probe(self, subject: Subject) -> str | None:
+        """None where all metrics backends answer."""
+        return await self._measuring.probe(subject, self._dial(subject))
+
+    async def call(self, subject: Subject, hook: Mapping[str, Any], phase: str) -> str | None:
+        """None where the hook passes."""
+        read = hooks.read_hook(hook)
+        return await webhooks.call(read, hooks.payload(subject, read, phase), self._dial(subject))
+
+    def _dial(self, subject: Subject) -> Dial:
+        return MemberDial(self._cluster, self._backings, self._direct, self._reach(), subject.namespace)
+
+    # In the background
+
+    def emit(self, subject: Subject, effect: Emit) -> None:
+        """An Event about the Canary, and a word to its event hooks."""
+        record = self._recorder.normal if effect.type == "Normal" else self._recorder.warning
+        record(subject.raw, ENGINE_REASON, effect.message)
+        for hook in hooks.event_hooks(subject):
+            told = hooks.event_payload(subject, hook, effect.type, effect.message, now=datetime.now(UTC))
+            self._telling.append((subject, hook, told))
+            self._to_tell.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._to_tell.wait()
+            while self._telling:
+                subject, hook, told = self._telling.popleft()
+                await webhooks.call(hook, told, self._dial(subject))
+            self._to_tell.clear()
+
+    def notify(self, subject: Subject, effect: Notify) -> None:
+        """An alert to those whom the Canary names, else to the engine's default."""
+        facts = alerts.facts(subject, effect)
+        message = Message(subject.full_name, effect.message, effect.severity, facts)
+        dial = self._dial(subject)
+        if alerts.has_own_alerts(subject):
+            for ref in alerts.recipients(subject, effect.severity):
+                find = _finder(self, subject, ref)
+                self._sender.post(Letter(f"{self._cluster.name} {alerts.named(ref)}", find, message, dial))
+        elif (default := self._default()) is not None:
+            who, find, least = default
+            if alerts.RANKS[effect.severity] >= alerts.RANKS[least]:
+                self._sender.post(Letter(who, find, message, dial))
+
+    async def find(self, subject: Subject, ref: Ref) -> alerts.Destination:
+        """Where an AlertProvider leads. Raises Unsendable."""
+        try:
+            provider = (await self._sight.read([ref]))[ref]
+            secret_ref = alerts.secret_of(subject, ref, provider)
+            assert provider is not None
+            secret = (await self._sight.read([secret_ref]))[secret_ref] if secret_ref is not None else None
+        except (ApiError, Unreachable, FleetRolloutError) as error:
+            raise alerts.Unsendable(f"{alerts.named(ref)}: {error.message}") from error
+        data = None if secret is None else {key: b64decode(text) for key, text in (secret.get("data") or {}).items()}
+        name = secret_ref.name if secret_ref is not None else ""
+        return alerts.destination(alerts.named(ref), provider["spec"], data, secret_name=name)
+
+    async def _post(self, event: dict[str, Any]) -> None:
+        await self._cluster.create(EVENTS, event, manager=MANAGER_EVENTS)
+
+    # Counted
+
+    def count(self, subject: Subject, effect: Count) -> None:
+        """A rollout has ended."""
+        counter = measures.CANARY_SUCCESSES if effect.succeeded else measures.CANARY_FAILURES
+        counter.labels(
+            name=subject.target_name,
+            namespace=subject.namespace,
+            deployment_strategy=subject.strategy,
+            analysis_status="skipped" if effect.skipped else "completed",
+            cluster=subject.options.cluster_name,
+        ).inc()
+
+    def show_phase(self, subject: Subject) -> None:
+        """The phase as Flagger's dashboards know it."""
+        value = PHASE_VALUES.get(subject.phase, 1)
+        measures.CANARY_STATUS.labels(
+            name=subject.target_name, namespace=subject.namespace, cluster=subject.options.cluster_name
+        ).set(value)
+
+    def show_routes(self, subject: Subject, routes: Routes) -> None:
+        """Where the traffic is."""
+        shares = {subject.primary_workload: routes.primary, subject.target_name: routes.canary}
+        for workload, share in shares.items():
+            measures.CANARY_WEIGHT.labels(
+                workload=workload, namespace=subject.namespace, cluster=subject.options.cluster_name
+            ).set(share)
+
+    def spent(self, subject: Subject, seconds: float) -> None:
+        """How long a tick took that was part of an analysis."""
+        measures.CANARY_DURATION.labels(
+            name=subject.target_name, namespace=subject.namespace, cluster=subject.options.cluster_name
+        ).observe(seconds)
+
+    def forget(self, subject: Subject) -> None:
+        """The Canary is gone, or no longer ours."""
+        with suppress(KeyError):
+            measures.forget_canary(subject.target_name, subject.namespace, subject.options.cluster_name)
+
+
+def _finder(outside: Outside, subject: Subject, ref: Ref) -> Find:
+    async def find() -> alerts.Destination:
+        return await outside.find(subject, ref)
+
+    return find
+
+
+__all__ = ["Default", "Object", "Outside"]
