@@ -22,6 +22,8 @@ from tests.faults.rules import Action, Asked, Faults, Hold
 TICK_LIMIT = 90.0
 # A read within a tick follows the one before at once; a new tick's comes ten seconds after the last tick's.
 WITHIN_A_TICK = 4.0
+CANARIES = "canaries.flagger.app"
+BEFORE_A_ROLLOUT = ("Initialized", "Waiting", "Succeeded", "Failed")
 ROUTING = ("virtualservices", "ingresses", "httproutes")
 WORKERS = 20
 
@@ -30,7 +32,7 @@ class Gate:
     """Lets one Canary's ticks pass one by one.
 
     Flagger reads a Canary again within a tick: after a conflict, when it has initialised it, and before it starts a
-    rollout, which is right after it has read the routes. Those reads pass.
+    rollout, which is right after it has read the routes (without a mesh: the primary). Those reads pass.
     """
 
     def __init__(self, name: str, *, has_routes: bool) -> None:
@@ -39,6 +41,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._hold: Hold | None = None
+        self._phase = ""
         self._last: Asked | None = None
         self._last_at = 0.0
 
@@ -48,7 +51,9 @@ class Gate:
         last, gap = self._last, now - self._last_at
         self._last, self._last_at = asked, now
         key = asked.key
-        is_read = key.verb == "get" and key.resource == "canaries.flagger.app" and key.name == self._name
+        if key.resource == CANARIES and key.subresource == "status":
+            self._phase = _phase(asked)
+        is_read = key.verb == "get" and key.resource == CANARIES and key.name == self._name
         if not is_read or (last is not None and self._is_within_tick(last, gap)):
             return None
         self._hold = Hold()
@@ -57,10 +62,10 @@ class Gate:
 
     def _is_within_tick(self, last: Asked, gap: float) -> bool:
         key = last.key
-        if key.resource == "canaries.flagger.app" and key.subresource == "status":
+        if key.resource == CANARIES and key.subresource == "status":
             is_initialised = _phase(last) == "Initialized" and last.status == 200
             return is_initialised or last.status == 409
-        if key.verb != "get" or gap > WITHIN_A_TICK:
+        if key.verb != "get" or last.status != 200 or self._phase not in BEFORE_A_ROLLOUT or gap > WITHIN_A_TICK:
             return False
         resource = key.resource.split(".")[0]
         return resource in ROUTING if self._has_routes else key.name == f"{self._name}-primary"

@@ -6,13 +6,14 @@ user can see is recorded. The workloads' status is played (played.py).
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fleet_rollout.lab.api import Api
-from tests.conformance.manifests import COLOUR, CONFIG, NAME, config_map, filled, target
+from tests.conformance.manifests import COLOUR, CONFIG, NAME, config_map, filled
 from tests.conformance.notation import Step
 from tests.conformance.observed import observed_routes
 from tests.conformance.played import status
@@ -42,7 +43,7 @@ OF_FLAGGER = {
     "MetricTemplate": "/apis/flagger.app/v1beta1/namespaces/{}/metrictemplates",
     "AlertProvider": "/apis/flagger.app/v1beta1/namespaces/{}/alertproviders",
 }
-API_VERSIONS = {"Service": "v1", "ConfigMap": "v1", "Secret": "v1"}
+EVENTS_LIMIT = 15.0
 
 
 class Driver(Protocol):
@@ -64,6 +65,14 @@ class Driver(Protocol):
 
 
 @dataclass
+class Trace:
+    """What one engine has made of a scenario: its ticks, and the Kubernetes Events that were there at the end."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    events: list[Object] = field(default_factory=list)
+
+
+@dataclass
 class Stage:
     """One scenario in one namespace."""
 
@@ -79,16 +88,17 @@ class Stage:
         self._names = Names(self.namespace, self.servers.url)
         self._version = ""
 
-    async def play(self) -> dict[int, Record]:
-        """All ticks of the scenario; what was seen after each."""
+    async def play(self) -> Trace:
+        """All ticks of the scenario."""
         await self._prepare()
-        records = {}
+        trace = Trace()
         for number in range(1, self.scenario.last + 1):
             await self._set(self.scenario.before(number))
             await self._play_workloads()
             await self.driver.tick(self.namespace, NAME)
-            records[number] = await self._observed()
-        return records
+            trace.records[number] = await self._observed()
+        trace.events = await self._kubernetes_events({text for r in trace.records.values() for text in r.events})
+        return trace
 
     # Before the first tick
 
@@ -97,7 +107,7 @@ class Stage:
         scenario = self.scenario
         if scenario.has_config:
             await self._create(config_map("red"))
-        await self._create(target(scenario.target_kind, PROMOTED, has_config=scenario.has_config))
+        await self._create(scenario.target(PROMOTED))
         for obj in scenario.objects:
             await self._create(self._filled(obj))
         await self.driver.expect(scenario, self.namespace)
@@ -132,7 +142,7 @@ class Stage:
         }
         kind = self.scenario.target_kind
         if inputs.revision is not None:
-            await self._change_target(target(kind, inputs.revision, has_config=self.scenario.has_config))
+            await self._change_target(self.scenario.target(inputs.revision))
         if inputs.config is not None:
             await self.api.merge(self._path("ConfigMap", CONFIG), {"data": {COLOUR: inputs.config}})
         if inputs.replicas is not None:
@@ -146,8 +156,9 @@ class Stage:
 
     async def _change_target(self, wanted: Object) -> None:
         """As a user's apply would: replicas and whatever an engine has added stay."""
-        part = {"selector": wanted["spec"]["selector"]}
-        if wanted["kind"] != "Service":
+        if wanted["kind"] == "Service":
+            part = {name: wanted["spec"][name] for name in ("selector", "externalName") if name in wanted["spec"]}
+        else:
             part = {"template": {"spec": {"containers": wanted["spec"]["template"]["spec"]["containers"]}}}
         await self.api.merge(self._path(wanted["kind"], NAME), {"spec": part})
 
@@ -179,6 +190,19 @@ class Stage:
         step = _step(canary.get("status") or {}, objects, self.scenario)
         return self._names.record(step, canary, self._script.take(), objects, was_written)
 
+    async def _kubernetes_events(self, told: set[str]) -> list[Object]:
+        """They are sent behind the ticks' back, so those that were `told` to the event webhook are waited for."""
+        found: list[Object] = []
+        try:
+            async with asyncio.timeout(EVENTS_LIMIT):
+                while not told <= {f"{event['type'][0]} {event['message']}" for event in found}:
+                    raw = await self.api.items(f"/api/v1/namespaces/{self.namespace}/events")
+                    found = [self._names.cleaned(_told_event(event)) for event in raw]
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            pass  # those that are missing are told by the comparison
+        return sorted(found, key=lambda event: (event["type"], event["message"]))
+
     async def _objects(self) -> dict[str, Object]:
         """Everything in the namespace that an engine may write, as `Kind/name`."""
         found = {}
@@ -186,6 +210,14 @@ class Stage:
             for obj in await self.api.items(self._path(kind)):
                 found[f"{kind}/{obj['metadata']['name']}"] = {**obj, "kind": kind}
         return found
+
+
+def _told_event(event: Object) -> Object:
+    """What a user reads; how often it was told is each engine's own affair."""
+    about = {name: event["involvedObject"].get(name) for name in ("apiVersion", "kind", "namespace", "name")}
+    component = (event.get("source") or {}).get("component") or event.get("reportingComponent")
+    told = {name: event[name] for name in ("type", "reason", "message")}
+    return {**told, "component": component, "about": about}
 
 
 def _step(status: Mapping[str, Any], objects: Mapping[str, Object], scenario: Scenario) -> Step:

@@ -100,18 +100,15 @@ def every_hook() -> Object:
     )
 
 
-def target(kind: str, revision: str, *, has_config: bool = False) -> Object:
+def target(kind: str, revision: str, *, has_config: bool = False, has_cluster_ip: bool = False) -> Object:
     """The workload that its user owns, in one of its revisions."""
     if kind == "Service":
-        return {
-            "apiVersion": "v1",
-            "kind": kind,
-            "metadata": {"name": NAME, "labels": {"team": "red"}},
-            "spec": {
-                "selector": {"app": NAME, "version": revision},
-                "ports": [{"name": "http", "port": 9898, "targetPort": "http"}],
-            },
-        }
+        spec: Object = {"type": "ExternalName", "externalName": f"v{revision}.example.com"}
+        if has_cluster_ip:
+            spec = {"selector": {"app": NAME, "version": revision}}
+        ports = [{"name": "http", "port": 9898, "targetPort": 9898}]
+        metadata = {"name": NAME, "labels": {"team": "red"}, "annotations": {"owner": "red"}}
+        return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": {**spec, "ports": ports}}
     container: Object = {
         "name": "main",
         "image": f"ghcr.io/stefanprodan/podinfo:{revision}",
@@ -119,7 +116,7 @@ def target(kind: str, revision: str, *, has_config: bool = False) -> Object:
     }
     if has_config:
         container["envFrom"] = [{"configMapRef": {"name": CONFIG}}]
-    spec: Object = {
+    spec = {
         "selector": {"matchLabels": {"app": NAME}},
         "template": {"metadata": {"labels": {"app": NAME}}, "spec": {"containers": [container]}},
     }

@@ -46,7 +46,9 @@ def _daemons(wanted: int, ready: Ready) -> Object:
 
 def _conditions(ready: Ready, now: datetime.datetime) -> list[dict[str, Any]]:
     since = now - TOO_LONG if ready is Ready.UNAVAILABLE else now
-    available = ("True", "MinimumReplicasAvailable") if ready is Ready.READY else ("False", "MinimumReplicasUnavailable")
+    available = (
+        ("True", "MinimumReplicasAvailable") if ready is Ready.READY else ("False", "MinimumReplicasUnavailable")
+    )
     progressing = {
         Ready.READY: ("True", "NewReplicaSetAvailable"),
         Ready.STUCK: ("False", "ProgressDeadlineExceeded"),

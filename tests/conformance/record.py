@@ -81,9 +81,7 @@ class Names:
 
     def cleaned(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {
-                self._text(name): self.cleaned(item, name) for name, item in value.items() if name not in REMOVED
-            }
+            return {self._text(name): self.cleaned(item, name) for name, item in value.items() if name not in REMOVED}
         if isinstance(value, list):
             return [self.cleaned(item) for item in value]
         if not isinstance(value, str):

@@ -13,6 +13,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from tests.conformance.manifests import target
 from tests.conformance.notation import Step, steps
 
 Object = dict[str, Any]
@@ -78,6 +79,7 @@ class Scenario:
     first: int = FIRST
     is_idle: bool = False  # the image does not change by itself before tick 3
     has_config: bool = False  # the target reads a ConfigMap
+    has_cluster_ip: bool = False  # the target, a Service, leads to Pods and not to a name
     objects: tuple[Object, ...] = ()  # there beside the target before the Canary
     is_real: bool = True  # False: the API server refuses the Canary
     is_pure: bool = True  # False: it is about generated objects, of which the state machine knows nothing
@@ -112,6 +114,10 @@ class Scenario:
     def canary_spec(self) -> Object:
         """The base object's spec with this scenario's delta."""
         return merged(BASE, self.spec)
+
+    def target(self, revision: str) -> Object:
+        """The workload, or the Service, that is rolled out."""
+        return target(self.target_kind, revision, has_config=self.has_config, has_cluster_ip=self.has_cluster_ip)
 
     def before(self, tick: int) -> Inputs:
         """What is set before that tick; the script's own change of the image included."""

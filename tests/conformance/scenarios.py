@@ -507,6 +507,12 @@ GATES = (
             9: ["bye:Succeeded"],
         },
     ),
+    Scenario(
+        "event-hook",
+        "a Canary's own hook hears of the events in place of the engine's",
+        "Pg 0 100:0 → Pg 20 80:20 → Pg 40 60:40",
+        hooked(tell="event"),
+    ),
 )
 
 SKIPPED = (
@@ -616,6 +622,8 @@ METRICS = (
     ),
 )
 
+SERVICE = {"targetRef": {"apiVersion": "v1", "kind": "Service", "name": "podinfo"}}
+
 OBJECTS = (
     Scenario(
         "S51",
@@ -639,10 +647,20 @@ OBJECTS = (
     ),
     Scenario(
         "S57",
-        "the target is a Service",
+        "the target is a Service that leads to a name",
         HAPPY,
-        {"targetRef": {"apiVersion": "v1", "kind": "Service", "name": "podinfo"}},
+        SERVICE,
         quirks=("Q17",),
+    ),
+    Scenario(
+        "S57-cluster-ip",
+        "the target is a Service with an address of the cluster, which no API server lets Flagger copy",
+        "Ig 0 100:0 ×9",
+        SERVICE,
+        first=1,
+        own=f"In 0 100:0 ×2 → {HAPPY}",
+        quirks=("clusterIPs",),
+        has_cluster_ip=True,
     ),
     Scenario(
         "daemonset",

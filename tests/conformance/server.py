@@ -16,7 +16,7 @@ from fleet_rollout.lab.lab import CRDS
 from tests.rooms.traffic import crd_files
 
 # No finer place for it: the whole suite needs these, and two more providers are looked at.
-MESHES = ("istio", "flagger", "gatewayapi")
+MESHES = ("istio", "flagger", "gateway-api")
 LIMIT = 60.0
 
 

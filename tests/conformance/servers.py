@@ -45,7 +45,7 @@ class Script:
 
 
 class Servers:
-    """`async with Servers.running() as servers`, then `servers.script(namespace)` and `servers.addresses(namespace)`."""
+    """`async with Servers.running() as servers:`, then a script and addresses for each namespace."""
 
     def __init__(self) -> None:
         self._scripts: dict[str, Script] = {}
