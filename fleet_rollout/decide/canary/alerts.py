@@ -60,7 +60,7 @@ def _routing(subject: Subject) -> str:
 
 
 class Unsendable(Exception):
-    """An alert cannot be sent that way; the text names the AlertProvider and what to change, and no address."""
+    """An alert cannot be sent that way. The text says what to change, and no address; its subject is the recipient."""
 
 
 @dataclass(frozen=True)
@@ -96,29 +96,25 @@ def secret_of(subject: Subject, ref: Ref, provider: Mapping[str, Any] | None) ->
     Raises Unsendable where the AlertProvider is not there, or not for this Canary.
     """
     if subject.options.no_cross_namespace_refs and ref.namespace != subject.namespace:
-        raise Unsendable(f"{named(ref)} is in another namespace, which this engine does not allow")
+        raise Unsendable("is in another namespace, which this engine does not allow")
     if provider is None:
-        raise Unsendable(f"{named(ref)} not found; create it or take it out of spec.analysis.alerts")
-    name = (provider["spec"].get("secretRef") or {}).get("name")
-    return Ref("v1", "Secret", ref.namespace, str(name)) if name else None
+        raise Unsendable("not found; create it or take it out of spec.analysis.alerts")
+    reference = provider["spec"].get("secretRef")
+    return Ref("v1", "Secret", ref.namespace, str(reference["name"])) if reference else None
 
 
-def destination(
-    who: str, spec: Mapping[str, Any], secret: Mapping[str, bytes] | None, *, secret_name: str = ""
-) -> Destination:
-    """Where a spec of an AlertProvider leads. `who` is it in messages; `secret` is what secretRef names, if it does.
-
-    Raises Unsendable.
-    """
+def destination(spec: Mapping[str, Any], secret: Mapping[str, bytes] | None = None) -> Destination:
+    """Where a spec of an AlertProvider leads; `secret` is what its secretRef names. Raises Unsendable."""
     address, token = str(spec.get("address") or ""), ""
-    if spec.get("secretRef"):
+    if reference := spec.get("secretRef"):
+        name = str(reference["name"])
         if secret is None:
-            raise Unsendable(f"{who}: Secret {secret_name} not found; create it with the key `address`")
-        address, token = _text(who, secret_name, secret, "address"), _text(who, secret_name, secret, "token")
+            raise Unsendable(f"Secret {name} not found; create it with the key `address`")
+        address, token = _text(name, secret, "address"), _text(name, secret, "token")
         if not address:
-            raise Unsendable(f"{who}: Secret {secret_name} has no key `address`; put the webhook's address there")
+            raise Unsendable(f"Secret {name} has no key `address`; put the webhook's address there")
     if not address:
-        raise Unsendable(f"{who}: neither spec.address nor spec.secretRef is set")
+        raise Unsendable("neither spec.address nor spec.secretRef is set")
     return Destination(
         type=str(spec.get("type") or ""),
         address=address,
@@ -134,9 +130,9 @@ def named(ref: Ref) -> str:
     return f"alert provider {ref.name}.{ref.namespace}"
 
 
-def _text(who: str, name: str, secret: Mapping[str, bytes], key: str) -> str:
+def _text(name: str, secret: Mapping[str, bytes], key: str) -> str:
     """A trailing newline comes from the editor, not from the chat system."""
     try:
         return secret.get(key, b"").decode().strip()
     except UnicodeDecodeError:
-        raise Unsendable(f"{who}: key `{key}` of Secret {name} is not text") from None
+        raise Unsendable(f"key `{key}` of Secret {name} is not text") from None
