@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class Bulkheads:
         async with asyncio.timeout(timeout):
             await self._enter(address)
             running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            running.add_done_callback(lambda _: self._leave(address))
+            running.add_done_callback(partial(self._leave, address))
             return await asyncio.shield(running)
 
     def close(self) -> None:
@@ -58,7 +59,9 @@ class Bulkheads:
             self._forget(address)
             raise
 
-    def _leave(self, address: str) -> None:
+    def _leave(self, address: str, ended: asyncio.Future[Any]) -> None:
+        if not ended.cancelled():
+            ended.exception()  # it counts as seen: whoever waited may have gone
         self._free.release()
         self._places[address].free.release()
         self._forget(address)
