@@ -127,7 +127,7 @@ def _restore_traffic(workload: Object) -> Step | None:
     if KNATIVE_PRIMARY not in _annotations(workload):
         return None
     traffic = workload["spec"].get("traffic") or ()
-    newest = next((each for each in traffic if each.get("latestRevision")), {})
+    newest: Object = next((each for each in traffic if each.get("latestRevision")), {})
     tagged = [each for each in traffic if each.get("tag") and each is not newest]
     tags = [{key: value for key, value in each.items() if key != "percent"} for each in tagged]
     wanted = [{**newest, "latestRevision": True, "percent": 100}, *tags]
