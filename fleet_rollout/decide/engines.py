@@ -48,7 +48,7 @@ def settings_of(fleet: Fleet | None) -> RolloutEngine:
     return (fleet.spec.rollout_engine if fleet is not None else None) or RolloutEngine()
 
 
-def options_of(fleet: Fleet | None, cluster_name: str) -> EngineOptions:
+def options_of(fleet: Fleet | None, cluster_name: str, *, shortest_interval: float = 10.0) -> EngineOptions:
     """The defaults of every Canary in the member `cluster_name`."""
     said, default = settings_of(fleet), EngineOptions()
     return EngineOptions(
@@ -59,6 +59,7 @@ def options_of(fleet: Fleet | None, cluster_name: str) -> EngineOptions:
         ingress_class=said.ingress_class or "",
         cluster_name=said.cluster_name or cluster_name,
         event_webhook=said.event_webhook or "",
+        shortest_interval=shortest_interval,
     )
 
 

@@ -81,7 +81,7 @@ class DirectDial:
             async with asyncio.timeout(timeout):
                 address = self._checked(parse_url(url, SOCKETS))
                 connecting = self._opened().ws_connect(
-                    _encoded(address), headers=_authorized(address, headers), ssl=verify, max_msg_size=MOST_BYTES
+                    _encoded(address), headers=authorized(address, headers), ssl=verify, max_msg_size=MOST_BYTES
                 )
                 async with connecting as websocket:
                     yield _WebSocket(websocket)
@@ -115,7 +115,7 @@ class DirectDial:
         asking = self._opened().request(
             method,
             _encoded(self._checked(address)),
-            headers=_authorized(address, headers),
+            headers=authorized(address, headers),
             data=body,
             ssl=verify,
             allow_redirects=False,
@@ -222,7 +222,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _authorized(address: Url, headers: Mapping[str, str]) -> dict[str, str]:
+def authorized(address: Url, headers: Mapping[str, str]) -> dict[str, str]:
     """With user and password of the address, where nothing else stands in their place."""
     if not address.authorization or any(name.lower() == "authorization" for name in headers):
         return dict(headers)

@@ -106,6 +106,7 @@ class Driven:
         is_ending = bool(self.raw["metadata"].get("deletionTimestamp"))
         steps = (machine.terminate if is_ending else machine.tick)(self.raw, options, rfc3339(now))
         self._is_ticking = True
+        began = self._clock()
         try:
             await tick.run(steps)
         except Exception:  # one Canary's trouble is not the others'
@@ -113,6 +114,8 @@ class Driven:
             return None
         finally:
             self._is_ticking = False
+            if tick.has_measured:
+                self._outside.spent(Subject(self.raw, options), self._clock() - began)
             self._sight.use(self, tick.refs)
             self._catch_up(tick.raw)
         return tick

@@ -16,7 +16,6 @@ from fleet_rollout.decide.canary.claim import EngineName, conflict, is_ours
 from fleet_rollout.decide.canary.objects import Object, Ref
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.kube.client import Cluster, Event
-from fleet_rollout.settings import Settings
 
 
 class CanaryKey(NamedTuple):
@@ -33,7 +32,7 @@ class Engine:
         self,
         name: EngineName,
         cluster: Cluster,
-        settings: Settings,
+        sight: Sight,
         outside: Outside,
         options: Callable[[], EngineOptions],
         adopts_plain: Callable[[], bool],
@@ -43,7 +42,8 @@ class Engine:
         self._outside = outside
         self._options = options
         self._adopts_plain = adopts_plain
-        self._sight = Sight(cluster, settings, self._changed)
+        self._sight = sight
+        sight.on_change = self._changed
         self._driven: dict[CanaryKey, Driven] = {}
         self._tasks: dict[CanaryKey, asyncio.Task[None]] = {}
 
@@ -96,8 +96,8 @@ class Engine:
 
     def _changed(self, ref: Ref) -> None:
         for user in self._sight.users(ref):
-            assert isinstance(user, Driven)
-            user.wake()
+            if isinstance(user, Driven):
+                user.wake()
 
     async def close(self) -> None:
         """End all ticks where they are; what they have not done, the next engine does."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
-from fleet_rollout.control.engine.dialing import DirectDial
+from fleet_rollout.control.engine.dialing import DirectDial, authorized
 from fleet_rollout.decide.canary.addresses import (
     SOCKETS,
     Answer,
@@ -41,17 +42,19 @@ class Backings:
 
     async def check(self, service: str, namespace: str) -> None:
         """Raises AddressRefused where somebody else chooses the endpoints."""
-        if time.monotonic() - self._checked.get((namespace, service), -BACKING_AGE) < BACKING_AGE:
-            return
+        if time.monotonic() - self._checked.get((namespace, service), -BACKING_AGE) >= BACKING_AGE:
+            await self.read(service, namespace)
+
+    async def read(self, service: str, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The Service and its EndpointSlices as they are now, checked."""
         found = await self._cluster.get(SERVICES, service, namespace)
         if found is None:
             raise NotReached(f"Service {namespace}/{service} does not exist")
-        check_backing(found, await self.slices(service, namespace))
-        self._checked[(namespace, service)] = time.monotonic()
-
-    async def slices(self, service: str, namespace: str) -> list[dict[str, object]]:
         label = f"kubernetes.io/service-name={service}"
-        return (await self._cluster.list(SLICES, namespace, label_selector=label))[0]
+        slices, _ = await self._cluster.list(SLICES, namespace, label_selector=label)
+        check_backing(found, slices)
+        self._checked[(namespace, service)] = time.monotonic()
+        return found, slices
 
 
 class MemberDial:
@@ -79,10 +82,9 @@ class MemberDial:
         if isinstance(route, Direct):
             return await self._direct.request(method, url, headers=headers, body=body, timeout=timeout, verify=verify)
         try:
-            await self._backings.check(route.service, route.namespace)
             if route.by_port_forward:
-                sent = {**headers, **({"Authorization": address.authorization} if address.authorization else {})}
-                return Answer(*await self._forward(route, method, sent, body, timeout))
+                return Answer(*await self._forward(route, method, authorized(address, headers), body, timeout))
+            await self._backings.check(route.service, route.namespace)
             kept = {name: value for name, value in headers.items() if name.lower() not in NEVER_RELAYED}
             return Answer(
                 *await self._cluster.relay(method, route.proxy_path, headers=kept, body=body, timeout=timeout)
@@ -93,8 +95,8 @@ class MemberDial:
     async def _forward(
         self, route: Proxied, method: str, headers: Mapping[str, str], body: bytes | None, timeout: float
     ) -> tuple[int, bytes]:
-        slices = await self._backings.slices(route.service, route.namespace)
-        return await forwarded(self._cluster, route, slices, method, headers, body, timeout=timeout)
+        service, slices = await self._backings.read(route.service, route.namespace)
+        return await forwarded(self._cluster, route, service, slices, method, headers, body, timeout=timeout)
 
     def socket(
         self, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True

@@ -6,10 +6,11 @@ Only measures and hooks are waited for, each within its own time-out; the rest i
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from fleet_rollout.control.engine.member_dial import Backings, MemberDial
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary import alerts, hooks
 from fleet_rollout.decide.canary.addresses import Dial, Reach
-from fleet_rollout.decide.canary.effects import Count, Emit, Notify
+from fleet_rollout.decide.canary.effects import Count, Emit, Notify, Severity
 from fleet_rollout.decide.canary.objects import Object, Ref, Routes
 from fleet_rollout.decide.canary.subject import Subject
 from fleet_rollout.errors import FleetRolloutError
@@ -29,8 +30,10 @@ from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.metrics.bulkheads import Bulkheads
 from fleet_rollout.notify import webhooks
 from fleet_rollout.notify.alerts import Find, Letter, Sender
-from fleet_rollout.notify.chats import Message
 from fleet_rollout.notify.events import ENGINE_REASON, Recorder, engine_recorder
+from fleet_rollout.notify.recipients import letters
+
+log = logging.getLogger(__name__)
 
 EVENTS = Resource("", "v1", "Event", "events", True)
 MANAGER_EVENTS = "fleet-rollout-canary"
@@ -39,28 +42,33 @@ PHASE_VALUES = {"Progressing": 0, "Failed": 2}
 MOST_TOLD = 1000
 TELLERS = 4
 
-# The engine's default notifier: who it is in messages, how it is found, the least severity.
-Default = tuple[str, Find, str]
+
+@dataclass(frozen=True)
+class Default:
+    """Whom an engine alerts where a Canary names nobody."""
+
+    find: Find
+    severity: Severity
 
 
 class Outside:
-    """`reach` says what Canaries may dial; `default` is whom to alert where a Canary names nobody."""
+    """`reach` says what Canaries may dial; `default` is asked at every alert, for a Fleet may be edited."""
 
     def __init__(
         self,
         cluster: Cluster,
         sight: Sight,
         *,
-        direct: DirectDial,
+        dial: Callable[[Reach], DirectDial],
         bulkheads: Bulkheads,
-        sender: Sender,
+        alert_reach: Reach,
         reach: Callable[[], Reach],
         default: Callable[[], Default | None] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._sight = sight
-        self._direct = direct
-        self._sender = sender
+        self._direct = dial
+        self._sender = Sender(alert_reach, failed=self._not_sent)
         self._reach = reach
         self._default = default
         self._backings = Backings(cluster)
@@ -73,6 +81,7 @@ class Outside:
         """Send events, and tell event hooks, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._recorder.run())
+            group.create_task(self._sender.run())
             for _ in range(TELLERS):
                 group.create_task(self._tell())
 
@@ -92,18 +101,23 @@ class Outside:
         return await webhooks.call(read, hooks.payload(subject, read, phase), self._dial(subject))
 
     def _dial(self, subject: Subject) -> Dial:
-        return MemberDial(self._cluster, self._backings, self._direct, self._reach(), subject.namespace)
+        reach = self._reach()
+        return MemberDial(self._cluster, self._backings, self._direct(reach), reach, subject.namespace)
 
     # In the background
 
     def emit(self, subject: Subject, effect: Emit) -> None:
         """An Event about the Canary, and a word to its event hooks."""
-        record = self._recorder.normal if effect.type == "Normal" else self._recorder.warning
-        record(subject.raw, ENGINE_REASON, effect.message)
+        self.record(subject.raw, effect)
         for hook in hooks.event_hooks(subject):
             told = hooks.event_payload(subject, hook, effect.type, effect.message, now=datetime.now(UTC))
             self._telling.append((subject, hook, told))
             self._to_tell.set()
+
+    def record(self, obj: Mapping[str, Any], effect: Emit) -> None:
+        """An Event about any object of the member."""
+        record = self._recorder.normal if effect.type == "Normal" else self._recorder.warning
+        record(obj, ENGINE_REASON, effect.message)
 
     async def _tell(self) -> None:
         while True:
@@ -115,30 +129,22 @@ class Outside:
 
     def notify(self, subject: Subject, effect: Notify) -> None:
         """An alert to those whom the Canary names, else to the engine's default."""
-        facts = alerts.facts(subject, effect)
-        message = Message(subject.full_name, effect.message, effect.severity, facts)
-        dial = self._dial(subject)
-        if alerts.has_own_alerts(subject):
-            for ref in alerts.recipients(subject, effect.severity):
-                find = _finder(self, subject, ref)
-                self._sender.post(Letter(f"{self._cluster.name} {alerts.named(ref)}", find, message, dial))
-        elif (default := self._default()) is not None:
-            who, find, least = default
-            if alerts.RANKS[effect.severity] >= alerts.RANKS[least]:
-                self._sender.post(Letter(who, find, message, dial))
+        default = self._default()
+        if default is not None and alerts.RANKS[effect.severity] < alerts.RANKS[default.severity]:
+            default = None
+        find = default.find if default is not None else None
+        for letter in letters(subject, effect, self._read, default=find, dial=self._dial(subject)):
+            self._sender.post(letter)
 
-    async def find(self, subject: Subject, ref: Ref) -> alerts.Destination:
-        """Where an AlertProvider leads. Raises Unsendable."""
+    async def _read(self, ref: Ref) -> Object | None:
+        """For letters. Raises Unsendable."""
         try:
-            provider = (await self._sight.read([ref]))[ref]
-            secret_ref = alerts.secret_of(subject, ref, provider)
-            assert provider is not None
-            secret = (await self._sight.read([secret_ref]))[secret_ref] if secret_ref is not None else None
+            return (await self._sight.read([ref]))[ref]
         except (ApiError, Unreachable, FleetRolloutError) as error:
-            raise alerts.Unsendable(f"{alerts.named(ref)}: {error.message}") from error
-        data = None if secret is None else {key: b64decode(text) for key, text in (secret.get("data") or {}).items()}
-        name = secret_ref.name if secret_ref is not None else ""
-        return alerts.destination(alerts.named(ref), provider["spec"], data, secret_name=name)
+            raise alerts.Unsendable(error.message) from error
+
+    def _not_sent(self, letter: Letter, problem: str) -> None:
+        log.warning("%s: alert not sent to %s: %s", self._cluster.name, letter.who, problem)
 
     async def _post(self, event: dict[str, Any]) -> None:
         await self._cluster.create(EVENTS, event, manager=MANAGER_EVENTS)
@@ -181,13 +187,3 @@ class Outside:
         """The Canary is gone, or no longer ours."""
         with suppress(KeyError):
             measures.forget_canary(subject.target_name, subject.namespace, subject.options.cluster_name)
-
-
-def _finder(outside: Outside, subject: Subject, ref: Ref) -> Find:
-    async def find() -> alerts.Destination:
-        return await outside.find(subject, ref)
-
-    return find
-
-
-__all__ = ["Default", "Object", "Outside"]

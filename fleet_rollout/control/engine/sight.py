@@ -51,10 +51,10 @@ class _Watched:
 class Sight:
     """`on_change` is told of every object that is no longer as it was read."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, on_change: Callable[[Ref], None]) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._on_change = on_change
+        self.on_change: Callable[[Ref], None] = lambda _: None
         self._seen: dict[Ref, _Seen] = {}
         self._users: dict[Ref, set[object]] = defaultdict(set)
         self._used: dict[object, set[Ref]] = {}
@@ -191,7 +191,7 @@ class Sight:
             watched.versions[ref] = version
         seen = self._seen.get(ref)
         if ref in self._users and (seen is None or seen.version < version):
-            self._on_change(ref)
+            self.on_change(ref)
 
     async def close(self) -> None:
         """End all watches."""

@@ -25,9 +25,9 @@ from fleet_rollout.decide.canary.effects import (
     SetRoutes,
     WriteStatus,
 )
-from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed, Write
+from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed, Write, ref_of
 from fleet_rollout.decide.canary.run import Steps
-from fleet_rollout.decide.canary.spec_hash import adopted
+from fleet_rollout.decide.canary.spec_hash import adopted, is_foreign
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster, Resource
@@ -80,6 +80,7 @@ class Tick:
         self._options = options
         self._now = now
         self._acts = 0
+        self.has_measured = False
         self._subject = Subject(raw, options)
         self._hands = Hands(cluster, sight, {})
         self._router: Router = router_for(self._subject.provider)
@@ -120,6 +121,7 @@ class Tick:
             case CallHook(hook, phase):
                 return await self._outside.call(self._subject, hook, phase)
             case Measure(metric):
+                self.has_measured = True
                 return await self._outside.measure(self._subject, metric)
             case Emit():
                 self._outside.emit(self._subject, effect)
@@ -145,6 +147,8 @@ class Tick:
 
     async def _adopt(self) -> None:
         """Take over from an engine whose hashes are not ours, without a restart."""
+        if not is_foreign(self._subject):
+            return
         if changes := adopted(self._subject.status, targets.fingerprint(self._subject, self._hands.live)):
             await self._write_status(changes)
 
@@ -217,8 +221,18 @@ class Tick:
     async def _write(self, decide: Callable[[Subject, dict[Ref, Object | None]], list[Write]]) -> None:
         await self._hands.carry_out(lambda live: decide(self._subject, live))
 
+    async def _hold(self) -> None:
+        await self._rewrite(reverting.hold)
+
+    async def _rewrite(self, decide: Callable[[Object], list[Write]]) -> None:
+        """Change the Canary itself, its status aside."""
+        ref = ref_of(self.raw)
+        self._hands.live[ref] = self.raw
+        await self._hands.carry_out(lambda live: decide(live[ref] or self.raw))
+        self.raw = self._hands.live[ref] or self.raw
+
     async def _release(self) -> None:
-        await self._hands.carry_out(lambda _: reverting.release(self.raw))
+        await self._rewrite(reverting.release)
 
     async def _versions(self) -> None:
         await self._write(services.reconcile_versions)
@@ -264,6 +278,7 @@ class Tick:
 
 
 _ROUTINES: dict[Do, Callable[[Tick], Awaitable[Any]]] = {
+    Do.HOLD: Tick._hold,
     Do.INSPECT: Tick._inspect,
     Do.RECONCILE_SERVICES: Tick._versions,
     Do.PROBE_METRICS: Tick._probe,

@@ -16,7 +16,9 @@ from tests.control.engine.scripted import Script
 
 @pytest.fixture
 async def member_client(member: LabCluster) -> AsyncIterator[Cluster]:
-    cluster = Cluster(connection_from_kubeconfig("m1", member.kubeconfig.read_bytes(), allow_insecure=False), Settings())
+    cluster = Cluster(
+        connection_from_kubeconfig("m1", member.kubeconfig.read_bytes(), allow_insecure=False), Settings()
+    )
     yield cluster
     await cluster.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fleet_rollout.control.engine.engine import Engine
+from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.tick import CANARIES
 from fleet_rollout.decide.canary.subject import EngineOptions
 from fleet_rollout.kube.client import Cluster
@@ -67,7 +68,7 @@ async def test_a_canary_is_initialised_and_a_new_version_is_promoted(
     there = Place(member, await place())
     await there.apply(deployment(there.namespace), "deployments")
     await there.apply(canary(there.namespace), "canaries")
-    engine = Engine("hub", member_client, Settings(), script, lambda: FAST, lambda: True)
+    engine = Engine("hub", member_client, Sight(member_client, Settings()), script, lambda: FAST, lambda: True)
     watching = asyncio.create_task(
         watch_forever(member_client, CANARIES, settings=Settings(), on_event=engine.told, namespace=there.namespace)
     )
