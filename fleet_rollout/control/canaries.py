@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import World
+from fleet_rollout.kube.member import MOST_WATCHES
 from fleet_rollout_api.cluster_sync import ClusterReference
 
 MIRRORED = (
@@ -48,7 +49,8 @@ class Canaries:
         self._places: dict[Key, Place] = {}
         # By member, for a fleet has many of them.
         self._followed: dict[Scope, dict[Key, Place]] = {}
-        self._objects: dict[Place, dict[str, Any]] = {}
+        # Every Canary that the watches of a member show, by namespace and name.
+        self._objects: dict[Scope, dict[tuple[str, str], dict[str, Any]]] = {}
 
     def follow(self, key: Key, place: Place) -> None:
         """Watch the namespace of `place` in its member, and wake ClusterSync `key` when the Canary changes."""
@@ -64,13 +66,13 @@ class Canaries:
         place = self._places.pop(key, None)
         if place is not None:
             del self._followed[place.scope][key]
-            self._objects.pop(place, None)
             self._watch(place.scope)
 
     def _watch(self, scope: Scope) -> None:
         namespaces = {place.namespace for place in self._followed[scope].values()}
         if not namespaces:
             del self._followed[scope]
+        self._drop_unwatched(scope, namespaces)
         hub_namespace, cluster = scope
 
         def changed(event: Any) -> None:
@@ -78,23 +80,37 @@ class Canaries:
 
         self._world.members.watch_canaries(cluster.kind, cluster.name, hub_namespace, namespaces, changed)
 
+    def _drop_unwatched(self, scope: Scope, namespaces: set[str]) -> None:
+        """Forget what no watch keeps true; the rest stays, for a watch under way does not tell it again.
+
+        A renamed policy's ClusterSync follows the very Canary that the old one's lets go of.
+        """
+        if not namespaces:
+            self._objects.pop(scope, None)
+        elif len(namespaces) <= MOST_WATCHES:  # beyond, one watch shows the whole cluster
+            seen = self._objects.get(scope, {})
+            self._objects[scope] = {where: obj for where, obj in seen.items() if where[0] in namespaces}
+
     def _changed(self, scope: Scope, event: Any) -> None:
-        if event.type == "SYNCED":
+        if event.type == "SYNCED" or scope not in self._followed:
             return
         metadata = event.obj["metadata"]
-        place = Place(*scope, metadata["namespace"], metadata["name"])
+        where = (metadata["namespace"], metadata["name"])
+        seen = self._objects.setdefault(scope, {})
         if event.type == "DELETED":
-            self._objects.pop(place, None)
+            seen.pop(where, None)
         else:
-            self._objects[place] = trimmed(event.obj)
-        for key, followed in self._followed.get(scope, {}).items():
-            if followed == place:
+            seen[where] = trimmed(event.obj)
+        for key, followed in self._followed[scope].items():
+            if (followed.namespace, followed.name) == where:
                 self._world.queues.syncs.add(key)
 
     def canary(self, key: Key) -> dict[str, Any] | None:
         """The Canary that `key` follows: metadata that tells it apart, and its status; None while it is not seen."""
         place = self._places.get(key)
-        return self._objects.get(place) if place is not None else None
+        if place is None:
+            return None
+        return self._objects.get(place.scope, {}).get((place.namespace, place.name))
 
 
 def trimmed(canary: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,6 @@ class Member:
         self.since: datetime | None = None  # unreachable since then
         self._watches: dict[str | None, tuple[asyncio.Task[None], Pulse]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._wanted: frozenset[str] = frozenset()
         self._on_event: OnEvent | None = None
 
     @property
@@ -95,10 +94,13 @@ class Member:
         return None if found is not None else "has no namespace kube-system; check the kubeconfig's server"
 
     def watch_canaries(self, namespaces: Iterable[str], on_event: OnEvent) -> None:
-        """Watch the Canaries of these namespaces and of no other; an empty set ends all watches."""
-        self._wanted = frozenset(namespaces)
+        """Watch the Canaries of these namespaces, and of all where they are many; an empty set ends all watches.
+
+        A watch of all tells of every namespace: one that is asked for later would not be told again.
+        """
+        wanted = frozenset(namespaces)
         self._on_event = on_event
-        scopes: set[str | None] = set(self._wanted) if len(self._wanted) <= MOST_WATCHES else {None}
+        scopes: set[str | None] = set(wanted) if len(wanted) <= MOST_WATCHES else {None}
         for scope in [scope for scope, (task, _) in self._watches.items() if scope not in scopes or task.done()]:
             self._end_watch(scope)
         for scope in scopes - self._watches.keys():
@@ -118,9 +120,7 @@ class Member:
 
     async def _watch(self, scope: str | None, pulse: Pulse) -> None:
         def seen(event: Event) -> None:
-            if self._on_event is None:
-                return
-            if event.type == "SYNCED" or event.obj["metadata"].get("namespace") in self._wanted:
+            if self._on_event is not None:
                 self._on_event(event)
 
         settings = self._settings
