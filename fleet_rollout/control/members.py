@@ -9,6 +9,7 @@ import random
 from datetime import datetime
 from typing import Any
 
+from fleet_rollout.control.canaries import Canaries
 from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.orphans import Orphans
@@ -18,6 +19,7 @@ from fleet_rollout.decide.intervals import jittered, parse_time
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout_api.attached_cluster import AttachedCluster, AttachedClusterStatus
+from fleet_rollout_api.cluster_sync import ClusterReference
 
 RESOURCES = {resource.kind: resource for resource in (ATTACHED_CLUSTERS, CLUSTERS)}
 UNREACHABLE_CHECK = 5.0
@@ -33,9 +35,10 @@ class MemberReconciler:
 
     kind = "Member"
 
-    def __init__(self, world: World, writes: HubWrites) -> None:
+    def __init__(self, world: World, writes: HubWrites, canaries: Canaries) -> None:
         self._world = world
         self._writes = writes
+        self._canaries = canaries
         self._orphans = Orphans(world)
         self._was_ready: dict[Key, bool] = {}
         self._cleared: set[Key] = set()
@@ -54,6 +57,8 @@ class MemberReconciler:
         if is_ready and not self._was_ready.get(key, False):
             self._returned(key, kind, name)
         self._was_ready[key] = is_ready
+        if is_ready:
+            self._canaries.look_around((key.namespace, ClusterReference(kind=kind, name=name)))
         if is_ready and key not in self._cleared:
             await self._clear(key, kind, name)
         elif not is_ready:

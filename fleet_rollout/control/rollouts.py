@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet_rollout.control.canaries import Canaries, Place, is_news
 from fleet_rollout.control.draft import Draft
+from fleet_rollout.control.engine.engines import Engines
 from fleet_rollout.control.ingresses import INGRESSES, write_ingress
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.member_crds import MemberCrds
@@ -54,10 +55,13 @@ SCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpo
 class Rollouts:
     """Works on the draft; writes it before the first write of the translation."""
 
-    def __init__(self, world: World, targets: Targets, removals: Removals) -> None:
+    def __init__(
+        self, world: World, targets: Targets, removals: Removals, engines: Engines, canaries: Canaries
+    ) -> None:
         self._world = world
         self._targets = targets
-        self._canaries = Canaries(world)
+        self._engines = engines
+        self._canaries = canaries
         self._crds = MemberCrds()
         self._removals = removals
         self._failures: dict[Key, int] = {}
@@ -73,9 +77,19 @@ class Rollouts:
             self.forget(draft.key)
             return
         self._canaries.follow(draft.key, place)
+        self._show_rival(draft, place)
         canary, record = self._canaries.canary(draft.key), draft.status.rollout
         if canary is not None and record is not None and is_news(record.canary_status, canary["status"]):
             draft.change(rollout=observed(record, canary["status"]))
+
+    def _show_rival(self, draft: Draft, place: Place) -> None:
+        """Another engine at work on the Canary is told here; ours has stopped."""
+        problem = self._engines.problem(place.scope, place.namespace, place.name)
+        shown = conds.get(draft.status.conditions, ROLLOUT_READY)
+        if problem is not None:
+            self._condition(draft, "False", conds.ENGINE_CONFLICT, problem)
+        elif shown is not None and shown.reason == conds.ENGINE_CONFLICT:
+            self._succeed(draft)
 
     def wanted(self, sync: ClusterSync) -> Wanted | None:
         """What is to be translated, with what fleet and settings add."""
