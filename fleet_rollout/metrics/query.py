@@ -103,7 +103,14 @@ class Backend:
         self.dial = dial
         self.verify = verify
         self.timeout = timeout
-        self._secrets = sorted((text for text in secrets if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+        self._secrets: set[str] = set()
+        for secret in secrets:
+            self.hide(secret)
+
+    def hide(self, secret: str) -> None:
+        """Never say this."""
+        if len(secret) >= SHORTEST_SECRET:
+            self._secrets.add(secret)
 
     async def text(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
         """The body of an answer below 400."""
@@ -135,7 +142,7 @@ class Backend:
     def quote(self, said: bytes | str) -> str:
         """Somebody else's words, short and without the template's secrets."""
         text = said.decode(errors="replace") if isinstance(said, bytes) else said
-        for secret in self._secrets:
+        for secret in sorted(self._secrets, key=len, reverse=True):  # one may hold another
             text = text.replace(secret, "***")
         return quoted(text)
 

@@ -101,6 +101,7 @@ class Provider:
             token, own_project = await self._bulkheads.run("google", lambda: self._token(loop), timeout=TIMEOUT)
         except TimeoutError:
             raise QueryFailed(f"error requesting stackdriver: no token within {TIMEOUT:g} s") from None
+        self._backend.hide(token)
         project = self._project or own_project
         if not project:
             raise QueryFailed("error requesting stackdriver: no project; put `project` into the template's Secret")

@@ -255,7 +255,7 @@ def route_of(url: Url, namespace: str, reach: Reach, headers: Mapping[str, str] 
     name, where = service
     if where != namespace and not reach.names_service(name, where, url.port):
         raise AddressRefused(
-            f"host {host} is a Service of namespace {where}, and this Canary reaches its own namespace {namespace}; "
+            f"host {host} is a Service of namespace {where}, which this Canary may not reach; "
             f"have {name}.{where} added to allowedAddresses, or write a final dot for a host that is no Service"
         )
     _check_path(url.path)

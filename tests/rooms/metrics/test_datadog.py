@@ -6,8 +6,7 @@ import pytest
 
 from fleet_rollout.metrics.datadog import DEFAULT_ADDRESS, Provider
 from fleet_rollout.metrics.query import NoValues, QueryFailed
-
-from .conftest import NOW, SECRETS
+from tests.rooms.metrics.backends import NOW, SECRETS
 
 
 def points(*values):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet_rollout.metrics.query import Misconfigured, NoValues, QueryFailed
-
-from .conftest import NOW
+from tests.rooms.metrics.backends import NOW
 
 
 def data(*values):

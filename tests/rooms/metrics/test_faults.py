@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
+import orjson
 import pytest
+from aiohttp import web
 
 from fleet_rollout.metrics.factory import KINDS, provider_for
 from fleet_rollout.metrics.query import Misconfigured, NoValues, QueryFailed
+from tests.rooms.metrics.backends import SECRETS
 
 # With a query that each can read.
 HTTP = {
@@ -63,8 +67,6 @@ async def test_an_answer_that_is_not_json(make, server, kind, answer):
 @pytest.mark.parametrize("kind", JSON)
 @pytest.mark.parametrize("answer", [None, [], {}, 5, "text", [[]], {"a": []}])
 async def test_json_of_another_shape_is_no_value(make, server, kind, answer):
-    import orjson
-
     server.answer = orjson.dumps(answer)
     with pytest.raises((QueryFailed, NoValues)):
         await make(kind).value(HTTP[kind])
@@ -76,8 +78,6 @@ async def test_t21_secrets_are_in_nothing_that_is_said(make, server, kind, caplo
     caplog.set_level(logging.DEBUG)
 
     async def echo(request):
-        from aiohttp import web
-
         return web.Response(status=403, text=f"{dict(request.headers)} {request.path_qs}")
 
     server.handler = echo
@@ -97,10 +97,6 @@ def test_a_missing_secret_is_said_with_the_key(make, kind):
 @pytest.mark.parametrize("kind", ["datadog", "newrelic", "dynatrace", "splunk"])
 @pytest.mark.parametrize("interval", ["", "1x", "m"])
 def test_an_interval_that_is_none_is_said(server, options, dial, kind, interval):
-    from dataclasses import replace
-
-    from .conftest import SECRETS
-
     with pytest.raises(Misconfigured, match="error parsing metric interval"):
         provider_for({"type": kind, "address": server.url}, SECRETS[kind], replace(options, interval=interval), dial)
 
