@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class Bulkheads:
 
     def __init__(self, per_address: int = PER_ADDRESS, total: int = TOTAL, *, name: str = "metrics") -> None:
         self._per_address = per_address
+        self._total = total
         self._places: dict[str, _Place] = {}
         self._free = asyncio.Semaphore(total)
         self._threads = ThreadPoolExecutor(total, thread_name_prefix=name)
@@ -41,9 +42,16 @@ class Bulkheads:
             running.add_done_callback(partial(self._leave, address))
             return await asyncio.shield(running)
 
+    @cached_property
+    def beneath(self) -> Bulkheads:
+        """Threads for what the work in these waits for. Were they the same, all could wait for one that none leaves."""
+        return Bulkheads(self._per_address, self._total, name="beneath")
+
     def close(self) -> None:
         """No more work; what is running ends by its own limits."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if "beneath" in self.__dict__:
+            self.beneath.close()
 
     async def _enter(self, address: str) -> None:
         place = self._places.setdefault(address, _Place(self._per_address))

@@ -53,7 +53,7 @@ class DirectDial:
 
     def __init__(self, reach: Reach, threads: Bulkheads, *, resolver: Resolve | None = None) -> None:
         self._reach = reach
-        self._threads = threads
+        self._threads = threads.beneath  # the clients in the others wait for what is looked up in these
         self._resolver = _Checked(reach, resolver or self._look_up)
         self._session: aiohttp.ClientSession | None = None
 

@@ -117,3 +117,16 @@ async def test_work_that_waits_for_a_thread_gets_it(bulkheads):
     assert await second == 1
     assert await asyncio.gather(*first) == [True, True]
     assert bulkheads._places == {}
+
+
+async def test_work_that_waits_for_other_work_in_threads_does_not_wait_for_itself():
+    bulkheads = Bulkheads(per_address=2, total=2)
+    loop = asyncio.get_running_loop()
+
+    def ask():
+        beneath = bulkheads.beneath.run("host", lambda: "address", timeout=5)
+        return asyncio.run_coroutine_threadsafe(beneath, loop).result(10)
+
+    asked = (bulkheads.run(address, ask, timeout=10) for address in "abcd")
+    assert await asyncio.gather(*asked) == ["address"] * 4
+    bulkheads.close()
