@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import orjson
+from aiohttp import ClientWebSocketResponse
 
 from fleet_rollout.decide.intervals import jittered
 from fleet_rollout.kube.discovery import Discovery, Resource
@@ -232,6 +233,12 @@ class Cluster:
     ) -> tuple[int, bytes]:
         """Call a Service or Pod through the API server's proxy; the status and bytes of its answer."""
         return await self._transport.relay(method, path, headers, body, timeout=timeout, limit=OBJECT_LIMIT)
+
+    def websocket(
+        self, path: str, protocol: str, *, timeout: float
+    ) -> AbstractAsyncContextManager[ClientWebSocketResponse]:
+        """Open a websocket to something behind the API server. Raises ApiError, with a status and no words of it."""
+        return self._transport.websocket(path, protocol, timeout=timeout)
 
     async def drain(self) -> None:
         """Wait until every request in flight has its answer."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +25,6 @@ from tests.control.engine import pod_server
 
 USER = {"Authorization": pod_server.CREDENTIALS}
 PORT, SECURE, NOBODY = 8080, 8443, 9
-LABELS = {"app": "guarded"}
 
 
 def container(name: str, port: int, *arguments: object) -> dict[str, Any]:
@@ -34,17 +33,13 @@ def container(name: str, port: int, *arguments: object) -> dict[str, Any]:
     return {"name": name, "image": "lab.local/run:1", "command": command, "ports": ports}
 
 
-def pod(name: str, *containers: dict[str, Any]) -> dict[str, Any]:
-    return {"metadata": {"name": name, "labels": LABELS}, "spec": {"containers": list(containers)}}
-
-
 def service(name: str, **spec: Any) -> dict[str, Any]:
     ports = [
         {"name": "web", "port": 80, "targetPort": "plain"},
         {"name": "safe", "port": 443, "targetPort": "secure"},
         {"name": "nobody", "port": 81, "targetPort": NOBODY},
     ]
-    return {"metadata": {"name": name}, "spec": {"selector": LABELS, "ports": ports} | spec}
+    return {"metadata": {"name": name}, "spec": {"ports": ports, **spec}}
 
 
 class There:
@@ -68,6 +63,19 @@ class There:
         cluster = cluster or self._cluster
         return MemberDial(cluster, Backings(cluster), self._direct, Reach(), self.namespace)
 
+    async def bring(self, name: str, *containers: dict[str, Any]) -> None:
+        """A Service and its only Pod."""
+        labels = {"app": name}
+        pod = {"metadata": {"name": f"{name}-0", "labels": labels}, "spec": {"containers": list(containers)}}
+        await self.api.create(self.path("pods"), pod)
+        await self.api.create(self.path("services"), service(name, selector=labels))
+
+    async def is_ready(self, name: str) -> bool:
+        label = f"kubernetes.io/service-name={name}"
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        slices = await self.api.items(path, labelSelector=label)
+        return any(e["conditions"].get("ready") for each in slices for e in each.get("endpoints") or [])
+
     async def ask(self, url: str, method: str = "GET", **options: Any) -> tuple[int, Any]:
         given = {"headers": USER, "timeout": 20.0} | options
         status, body = await self.dial().request(method, url, **given)
@@ -80,34 +88,23 @@ class There:
         return str(caught.value).replace(self.namespace, "NS")
 
 
-@pytest.fixture(scope="session")
-async def session_client(member: LabCluster) -> AsyncIterator[Cluster]:
-    connection = connection_from_kubeconfig("m1", member.kubeconfig.read_bytes(), allow_insecure=False)
-    cluster = Cluster(connection, Settings())
-    yield cluster
-    await cluster.close()
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def there(
     member: LabCluster,
-    session_client: Cluster,
-    namespace: Callable[..., Awaitable[str]],
     eventually: Callable[..., Awaitable[None]],
-    tmp_path: Path,
-) -> There:
-    found = There(member, await namespace("dial", on=[member]), session_client)
-    pair = Authority.create("unknown").serving(["elsewhere.example.com"]).write(tmp_path, "pod")
-    containers = container("plain", PORT), container("secure", SECURE, *pair)
-    await member.api.create(found.path("pods"), pod("guarded-0", *containers))
-    await member.api.create(found.path("services"), service("guarded"))
-
-    async def is_ready() -> bool:
-        slices = await member.api.items(f"/apis/discovery.k8s.io/v1/namespaces/{found.namespace}/endpointslices")
-        return any(e["conditions"].get("ready") for s in slices for e in s.get("endpoints") or [])
-
-    await eventually(is_ready)
-    return found
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[There]:
+    name = f"dial-{secrets.token_hex(4)}"
+    await member.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    connection = connection_from_kubeconfig("m1", member.kubeconfig.read_bytes(), allow_insecure=False)
+    cluster = Cluster(connection, Settings())
+    found = There(member, name, cluster)
+    pair = Authority.create("unknown").serving(["elsewhere.example.com"]).write(tmp_path_factory.mktemp("tls"), "pod")
+    await found.bring("guarded", container("plain", PORT), container("secure", SECURE, *pair))
+    await eventually(lambda: found.is_ready("guarded"))
+    yield found
+    await cluster.close()
+    await member.api.delete(f"/api/v1/namespaces/{name}")
 
 
 async def test_credentials_reach_a_service_that_demands_them(there: There) -> None:
@@ -167,29 +164,32 @@ async def test_services_without_endpoints_are_told(there: There) -> None:
 
 
 async def test_only_endpoints_of_a_selector_are_dialled(there: There) -> None:
-    spec = service("by-hand")
-    del spec["spec"]["selector"]
-    await there.api.create(there.path("services"), spec)
+    await there.api.create(there.path("services"), service("by-hand"))
     with pytest.raises(AddressRefused, match="has no selector"):
         await there.ask(there.url(service="by-hand"))
 
 
-async def test_a_pod_that_has_gone_is_told(there: There, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pod_that_has_gone_is_told(
+    there: There, eventually: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The slices are a moment old."""
+    await there.bring("leaving", container("plain", PORT))
+    await eventually(lambda: there.is_ready("leaving"))
     dial = there.dial()
     read = dial._backings.read
+    path = f"{there.path('pods')}/leaving-0"
 
     async def late(*names: str) -> Any:
         found = await read(*names)
-        await there.api.request("DELETE", f"{there.path('pods')}/guarded-0", {"gracePeriodSeconds": 0})
-        while await there.api.find(f"{there.path('pods')}/guarded-0"):
+        await there.api.request("DELETE", path, {"gracePeriodSeconds": 0})
+        while await there.api.find(path):
             await asyncio.sleep(0.1)
         return found
 
     monkeypatch.setattr(dial._backings, "read", late)
     with pytest.raises(NotReached) as caught:
-        await dial.request("GET", there.url(), headers=USER, timeout=10.0)
-    assert str(caught.value) == f"Pod {there.namespace}/guarded-0: is gone"
+        await dial.request("GET", there.url(service="leaving"), headers=USER, timeout=10.0)
+    assert str(caught.value) == f"Pod {there.namespace}/leaving-0: is gone"
 
 
 async def test_missing_rights_are_named(there: There, member: LabCluster) -> None:
