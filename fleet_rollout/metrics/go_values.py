@@ -15,6 +15,8 @@ ESCAPES = dict(zip("abfnrtv\\\"'", "\a\b\f\n\r\t\v\\\"'", strict=True))
 ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 VERB = re.compile(r"%([-+# 0]*)([0-9]*)(?:\.([0-9]*))?(.)", re.DOTALL)
 WIDEST = 1000
+# No query is longer, nor a part of it; and no template may make more of it than there is memory.
+LONGEST = 256 * 1024
 
 
 class Mixed(str):
@@ -43,8 +45,11 @@ def is_foreign(value: Any) -> bool:
 
 
 def joined(texts: Iterable[str]) -> Mixed:
-    """One text of several, whose parts stay whose they were."""
-    return Mixed(part for text in texts for part in parts_of(text))
+    """One text of several, whose parts stay whose they were; ValueError where it is longer than any query."""
+    kept = list(texts)
+    if sum(map(len, kept)) > LONGEST:
+        raise ValueError(f"a text is longer than {LONGEST >> 10} KiB")
+    return Mixed(part for text in kept for part in parts_of(text))
 
 
 def unquote(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -157,6 +158,28 @@ def test_any_text_is_filled_in_or_refused(source):
         render("{{" + source, model())
     except TemplateError:
         return
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        " " * 300_000,
+        "{{ variables.v }}" * 1000,
+        "{{ $x := variables.v }}" + '{{ $x = printf "%s%s" $x $x }}' * 100,
+        "{{ $x := variables.v }}" + "{{ $x = print $x $x }}" * 100,
+    ],
+)
+def test_no_template_makes_more_than_a_query_needs(source):
+    with pytest.raises(TemplateError, match="longer than 256 KiB"):
+        render(source, model(v="x" * 1000))
+
+
+@pytest.mark.parametrize("source", ["{{ " + "1" * 200_000 + "a }}", '{{ "' + "\\" * 100_000, "{{/*" + "*/" * 100_000])
+def test_no_template_takes_long_to_read(source):
+    started = time.process_time()
+    with pytest.raises(TemplateError):
+        render(source, model())
+    assert time.process_time() - started < 2
 
 
 # Values stay where the template's author has put them (trust row 45)
