@@ -43,7 +43,7 @@ OF_FLAGGER = {
     "MetricTemplate": "/apis/flagger.app/v1beta1/namespaces/{}/metrictemplates",
     "AlertProvider": "/apis/flagger.app/v1beta1/namespaces/{}/alertproviders",
 }
-EVENTS_LIMIT = 15.0
+EVENTS_LIMIT = 60.0
 
 
 class Driver(Protocol):

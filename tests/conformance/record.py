@@ -65,7 +65,9 @@ class Names:
 
     def record(self, step: Step, canary: Object, asked: Asked, objects: Mapping[str, Object], written: bool) -> Record:
         """In the order in which a reader looks at it, which is also the order in which hashes get their names."""
-        status = self.cleaned(canary.get("status") or {})
+        # Go leaves out what is empty, except for the counters and the phase.
+        found = {name: value for name, value in (canary.get("status") or {}).items() if value != "" or name == "phase"}
+        status = self.cleaned(found)
         events = [self.cleaned(payload) for payload in asked.events]
         return Record(
             step=step,
@@ -74,7 +76,8 @@ class Names:
             event_payloads=events,
             alerts=[self.cleaned(payload) for payload in asked.alerts],
             hooks=[{"hook": name, **self.cleaned(payload)} for name, payload in asked.hooks],
-            queries=[self._text(query) for query in asked.queries],
+            # Spaces mean nothing to PromQL.
+            queries=["".join(self._text(query).split()) for query in asked.queries],
             objects={self._text(name): self.cleaned(_plain(objects[name])) for name in sorted(objects)},
             was_written=written,
         )

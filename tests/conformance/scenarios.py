@@ -622,6 +622,7 @@ METRICS = (
     ),
 )
 
+DAEMON_SET = {"targetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"}}
 SERVICE = {"targetRef": {"apiVersion": "v1", "kind": "Service", "name": "podinfo"}}
 
 OBJECTS = (
@@ -666,16 +667,21 @@ OBJECTS = (
         "daemonset",
         "the target is a DaemonSet",
         HAPPY,
-        {"targetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"}},
+        DAEMON_SET,
     ),
     Scenario(
-        "hpa",
-        "the target has a scaler",
-        HAPPY,
-        {"autoscalerRef": HPA_REFERENCE},
-        objects=(HPA,),
-        quirks=("Q19",),
+        "daemonset-unready",
+        "the target is a DaemonSet whose Pods are not ready for two ticks",
+        "Pg 0 100:0 → Pg 0 ×2 → Pg 20 80:20 → Pg 20 → Pg 40 60:40",
+        DAEMON_SET,
+        inputs={
+            4: Inputs(canary=Ready.UNREADY),
+            6: Inputs(canary=Ready.READY),
+            7: Inputs(primary=Ready.UNREADY),
+            8: Inputs(primary=Ready.READY),
+        },
     ),
+    Scenario("hpa", "the target has a scaler", HAPPY, {"autoscalerRef": HPA_REFERENCE}, objects=(HPA,)),
 )
 
 # What section 10 has no scenario for.
@@ -713,6 +719,7 @@ FIXED = (
             9: Inputs(revision="2"),
             10: Inputs(hooks={"gate": 200}),
         },
+        quirks=("Q1",),
     ),
     Scenario(
         "Q8-unknown",

@@ -29,6 +29,11 @@ class Asked:
     events: list[Payload] = field(default_factory=list)
     alerts: list[Payload] = field(default_factory=list)
 
+    @property
+    def told_by_hooks(self) -> int:
+        """Events that a Canary's own hooks were told of."""
+        return sum("eventMessage" in (payload.get("metadata") or {}) for _, payload in self.hooks)
+
 
 @dataclass
 class Script:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance import engine
 from tests.conformance.deliberate import DIFFERENCES, WHY, allowed, parting, quirks_without_reason
+from tests.conformance.engine import EngineDriver
 from tests.conformance.flagger import FlaggerDriver
 from tests.conformance.harness import Driver, Stage, Trace
 from tests.conformance.notation import Step
@@ -48,9 +48,7 @@ async def flagger_played(server: Server, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 async def engine_played(server: Server, flagger_played: Played, tmp_path_factory: pytest.TempPathFactory) -> Played:
     """After Flagger has ended, so that the two never see the same Canary."""
-    if not engine.is_there():
-        pytest.skip(f"{engine.ENGINE} does not exist")
-    return await played(server, engine.EngineDriver, tmp_path_factory.mktemp("engine"))
+    return await played(server, EngineDriver, tmp_path_factory.mktemp("engine"))
 
 
 async def played(server: Server, make: Make, folder: Path) -> Played:

@@ -63,9 +63,9 @@ class Measuring:
         return checks.judge(subject, metric, value)
 
     async def probe(self, subject: Subject, dial: Dial) -> str | None:
-        """None where every backend of the Canary answers."""
+        """None where every backend of the Canary answers. As with Flagger, inline queries are no reason to ask one."""
         for metric in checks.in_order(subject.analysis.get("metrics") or []):
-            if checks.kind_of(metric) == "none":
+            if checks.kind_of(metric) in ("none", "query"):
                 continue
             try:
                 provider = await self._provider(subject, metric, dial)

@@ -110,7 +110,9 @@ class Outside:
         """An Event about the Canary, and a word to its event hooks."""
         self.record(subject.raw, effect)
         for hook in hooks.event_hooks(subject):
-            told = hooks.event_payload(subject, hook, effect.type, effect.message, now=datetime.now(UTC))
+            told = hooks.event_payload(
+                subject, hook, effect.type, effect.message, now=datetime.now(UTC), phase=effect.phase
+            )
             self._telling.append((subject, hook, told))
             self._to_tell.set()
 

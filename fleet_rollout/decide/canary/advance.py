@@ -6,7 +6,7 @@ from fleet_rollout.decide.canary.effects import SetRoutes
 from fleet_rollout.decide.canary.finish import ALL_CANARY, ALL_PRIMARY, promote
 from fleet_rollout.decide.canary.hooks_run import confirm_promotion, confirm_traffic_increase
 from fleet_rollout.decide.canary.objects import Routes
-from fleet_rollout.decide.canary.run import Ended, Run, Steps, normal, warning
+from fleet_rollout.decide.canary.run import Ended, Run, Steps
 from fleet_rollout.decide.canary.subject import MOST_WEIGHT
 from fleet_rollout.decide.canary.weights import can_mirror, next_step
 
@@ -20,12 +20,12 @@ def next_iteration_or_weight(run: Run) -> Steps[None]:
     is_matching = bool(run.subject.match)
     if run.subject.provider == "kubernetes":
         if is_matching:
-            yield from warning("A/B testing is not supported when using the kubernetes provider")
+            yield from run.warning("A/B testing is not supported when using the kubernetes provider")
             is_matching = False
         if iterations < 1:
             iterations = ITERATIONS_WITHOUT_TRAFFIC
-            yield from warning("Progressive traffic is not supported when using the kubernetes provider")
-            yield from warning(f"Setting canaryAnalysis.iterations: {iterations}")
+            yield from run.warning("Progressive traffic is not supported when using the kubernetes provider")
+            yield from run.warning(f"Setting canaryAnalysis.iterations: {iterations}")
     if iterations < 1:
         yield from _weighted(run)
     elif is_matching:
@@ -54,7 +54,7 @@ def _weighted(run: Run) -> Steps[None]:
         moved = Routes(MOST_WEIGHT - share, share)
     yield SetRoutes(moved)
     yield from run.write({"canaryWeight": moved.canary})
-    yield from normal(f"Advance {subject.full_name} canary weight {moved.canary}")
+    yield from run.normal(f"Advance {subject.full_name} canary weight {moved.canary}")
 
 
 def _matching(run: Run, iterations: int) -> Steps[None]:
@@ -80,9 +80,9 @@ def _blue_green(run: Run, iterations: int) -> Steps[None]:
         yield from promote(run)
     if has_traffic:
         if run.subject.mirror:
-            yield from normal("Stop traffic mirroring and route all traffic to canary")
+            yield from run.normal("Stop traffic mirroring and route all traffic to canary")
         else:
-            yield from normal("Routing all traffic to canary")
+            yield from run.normal("Routing all traffic to canary")
         yield SetRoutes(ALL_CANARY)
     yield from run.write({"iterations": run.iterations + 1})
 
@@ -90,7 +90,7 @@ def _blue_green(run: Run, iterations: int) -> Steps[None]:
 def _count_iteration(run: Run, iterations: int) -> Steps[None]:
     count = run.iterations + 1
     yield from run.write({"iterations": count})
-    yield from normal(f"Advance {run.subject.full_name} canary iteration {count}/{iterations}")
+    yield from run.normal(f"Advance {run.subject.full_name} canary iteration {count}/{iterations}")
     raise Ended
 
 
@@ -101,7 +101,7 @@ def _mirrors(run: Run) -> Steps[bool]:
     if can_mirror(run.subject):
         return True
     if run.routes.canary == 0 and run.iterations == 0:
-        yield from warning(
+        yield from run.warning(
             f"Mirroring is not supported here by provider {run.subject.provider}: remove analysis.mirror"
         )
     return False
@@ -111,13 +111,13 @@ def promotion_step(run: Run) -> Steps[None]:
     """The primary runs the new version: traffic returns to it, at once or step by step."""
     subject, step = run.subject, run.subject.step_weight_promotion
     if subject.provider != "kubernetes" and step == 0:
-        yield from normal("Routing all traffic to primary")
+        yield from run.normal("Routing all traffic to primary")
         yield SetRoutes(ALL_PRIMARY)
     # With nothing on the canary any more, only the phase is behind (Q6).
     elif subject.provider != "kubernetes" and run.routes.canary > 0:
         share = min(MOST_WEIGHT, run.routes.primary + step)
         yield SetRoutes(Routes(share, MOST_WEIGHT - share))
-        yield from normal(f"Advance {subject.full_name} primary weight {share}")
+        yield from run.normal(f"Advance {subject.full_name} primary weight {share}")
         if share < MOST_WEIGHT:
             yield from run.write({"canaryWeight": MOST_WEIGHT - share})
             raise Ended

@@ -84,10 +84,11 @@ class WriteStatus:
 
 @dataclass(frozen=True)
 class Emit:
-    """Record an event about the Canary, and tell the event hooks."""
+    """Record an event about the Canary, and tell the event hooks, with this phase in their payload."""
 
     type: EventType
     message: str
+    phase: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleet_rollout.decide.canary.effects import Count, Do, Notify, SetRoutes
 from fleet_rollout.decide.canary.hooks_run import post_rollout
 from fleet_rollout.decide.canary.objects import Routes
-from fleet_rollout.decide.canary.run import Ended, Run, Steps, normal, warning
+from fleet_rollout.decide.canary.run import Ended, Run, Steps
 
 ALL_PRIMARY = Routes(100, 0)
 ALL_CANARY = Routes(0, 100)
@@ -16,12 +16,12 @@ def roll_back(run: Run, reason: str = "") -> Steps[None]:
     subject = run.subject
     if run.failed_checks >= subject.threshold:
         count = run.failed_checks
-        yield from warning(f"Rolling back {subject.full_name} failed checks threshold reached {count}")
+        yield from run.warning(f"Rolling back {subject.full_name} failed checks threshold reached {count}")
         yield Notify("error", f"Failed checks threshold reached {count}")
     elif reason:
         yield Notify("error", f"Rolling back, {reason}")
     yield SetRoutes(ALL_PRIMARY)
-    yield from warning(f"Canary failed! Scaling down {subject.full_name}")
+    yield from run.warning(f"Canary failed! Scaling down {subject.full_name}", phase="Failed")
     yield from _retire_target()
     yield from run.sync("Failed")
     yield Count(succeeded=False)
@@ -31,7 +31,7 @@ def roll_back(run: Run, reason: str = "") -> Steps[None]:
 
 def fail_promotion(run: Run, reason: str) -> Steps[None]:
     """The primary breaks with the new spec: the canary, which was judged good, keeps all traffic."""
-    yield from warning(f"Promotion of {run.subject.target} failed, primary not ready: {reason}")
+    yield from run.warning(f"Promotion of {run.subject.target} failed, primary not ready: {reason}")
     yield Notify("error", f"Promotion failed, primary not ready: {reason}")
     yield SetRoutes(ALL_CANARY)
     yield from run.sync("Failed", weight=100)
@@ -42,7 +42,7 @@ def fail_promotion(run: Run, reason: str) -> Steps[None]:
 
 def call_off(run: Run) -> Steps[None]:
     """The target is the promoted revision again: there is nothing left to analyse (Q5)."""
-    yield from normal(f"Promoted revision is back! Analysis ends for {run.subject.target}")
+    yield from run.normal(f"Promoted revision is back! Analysis ends for {run.subject.target}")
     yield SetRoutes(ALL_PRIMARY)
     yield from _retire_target()
     yield from run.sync("Initialized")
@@ -53,7 +53,7 @@ def call_off(run: Run) -> Steps[None]:
 def copy_to_primary(run: Run) -> Steps[None]:
     """The new version becomes the promoted one."""
     subject = run.subject
-    yield from normal(f"Copying {subject.target} template spec to {subject.primary_workload}.{subject.namespace}")
+    yield from run.normal(f"Copying {subject.target} template spec to {subject.primary_workload}.{subject.namespace}")
     yield Do.PROMOTE
 
 
@@ -71,9 +71,10 @@ def promote_unanalysed(run: Run) -> Steps[None]:
     yield Do.SYNC_SCALER
     yield from _retire_target()
     yield from run.enter("Succeeded")
+    run.found_phase = run.phase
     yield Count(succeeded=True, skipped=True)
     yield from post_rollout(run, "Succeeded")
-    yield from normal(f"Promotion completed! Canary analysis was skipped for {run.subject.target}")
+    yield from run.normal(f"Promotion completed! Canary analysis was skipped for {run.subject.target}")
     yield Notify("info", "Canary analysis was skipped, promotion finished.")
     raise Ended
 
@@ -82,9 +83,10 @@ def succeed(run: Run) -> Steps[None]:
     """All traffic is on the promoted version: the target has done its work."""
     yield from _retire_target()
     yield from run.enter("Succeeded")
+    run.found_phase = run.phase
     yield Count(succeeded=True)
     yield from post_rollout(run, "Succeeded")
-    yield from normal(f"Promotion completed! Scaling down {run.subject.target}")
+    yield from run.normal(f"Promotion completed! Scaling down {run.subject.target}")
     yield Notify("info", "Canary analysis completed successfully, promotion finished.")
     raise Ended
 

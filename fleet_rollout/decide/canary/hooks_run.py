@@ -7,7 +7,7 @@ from typing import Any
 
 from fleet_rollout.decide.canary.effects import CallHook, Notify
 from fleet_rollout.decide.canary.hooks import hooks_of
-from fleet_rollout.decide.canary.run import Ended, Run, Steps, normal, warning
+from fleet_rollout.decide.canary.run import Ended, Run, Steps
 
 Hook = Mapping[str, Any]
 
@@ -16,11 +16,11 @@ def confirm_rollout(run: Run) -> Steps[None]:
     """Ask the start gates; the first refusal makes the Canary wait, and is told once."""
     for hook in hooks_of(run.subject, "confirm-rollout"):
         if (yield CallHook(hook, run.phase)) is None:
-            yield from normal(f"Confirm-rollout check {hook['name']} passed")
+            yield from run.normal(f"Confirm-rollout check {hook['name']} passed")
             continue
         if run.phase != "Waiting":
             yield from run.enter("Waiting")
-            yield from warning(f"Halt {run.subject.full_name} advancement waiting for approval {hook['name']}")
+            yield from run.warning(f"Halt {run.subject.full_name} advancement waiting for approval {hook['name']}")
             yield from _alert(hook, "Canary is waiting for approval.")
         raise Ended
 
@@ -30,11 +30,11 @@ def pre_rollout(run: Run) -> Steps[None]:
     for hook in hooks_of(run.subject, "pre-rollout"):
         error = yield CallHook(hook, "Progressing")
         if error is not None:
-            yield from warning(
+            yield from run.warning(
                 f"Halt {run.subject.full_name} advancement pre-rollout check {hook['name']} failed {error}"
             )
             yield from run.fail_check()
-        yield from normal(f"Pre-rollout check {hook['name']} passed")
+        yield from run.normal(f"Pre-rollout check {hook['name']} passed")
 
 
 def rollout(run: Run) -> Steps[None]:
@@ -42,7 +42,9 @@ def rollout(run: Run) -> Steps[None]:
     for hook in hooks_of(run.subject, "rollout"):
         error = yield CallHook(hook, "Progressing")
         if error is not None:
-            yield from warning(f"Halt {run.subject.full_name} advancement external check {hook['name']} failed {error}")
+            yield from run.warning(
+                f"Halt {run.subject.full_name} advancement external check {hook['name']} failed {error}"
+            )
             yield from run.fail_check()
 
 
@@ -50,12 +52,12 @@ def confirm_traffic_increase(run: Run) -> Steps[None]:
     """Ask before the canary gets more traffic; a refusal is told at every tick."""
     for hook in hooks_of(run.subject, "confirm-traffic-increase"):
         if (yield CallHook(hook, "Progressing")) is not None:
-            yield from warning(
+            yield from run.warning(
                 f"Halt {run.subject.full_name} advancement waiting for traffic increase approval {hook['name']}"
             )
             yield from _alert(hook, "Canary traffic increase is waiting for approval.")
             raise Ended
-        yield from normal(f"Confirm-traffic-increase check {hook['name']} passed")
+        yield from run.normal(f"Confirm-traffic-increase check {hook['name']} passed")
 
 
 def confirm_promotion(run: Run, iterations: int) -> Steps[None]:
@@ -66,13 +68,13 @@ def confirm_promotion(run: Run, iterations: int) -> Steps[None]:
     one_less = iterations - 1 or 1
     for hook in hooks_of(run.subject, "confirm-promotion"):
         if (yield CallHook(hook, "Progressing")) is None:
-            yield from normal(f"Confirm-promotion check {hook['name']} passed")
+            yield from run.normal(f"Confirm-promotion check {hook['name']} passed")
             continue
         if run.phase == "WaitingPromotion":
             yield from run.write({"iterations": one_less})
         else:
             yield from run.enter("WaitingPromotion", iterations=one_less)
-            yield from warning(
+            yield from run.warning(
                 f"Halt {run.subject.full_name} advancement waiting for promotion approval {hook['name']}"
             )
             yield from _alert(hook, "Canary promotion is waiting for approval.")
@@ -83,11 +85,11 @@ def asks_for_rollback(run: Run) -> Steps[bool]:
     """Whether a rollback hook passes: somebody wants the new version gone."""
     for hook in hooks_of(run.subject, "rollback"):
         if (yield CallHook(hook, run.phase)) is None:
-            yield from warning(f"Rollback check {hook['name']} passed")
-            yield from warning(f"Rolling back {run.subject.full_name} manual webhook invoked")
+            yield from run.warning(f"Rollback check {hook['name']} passed")
+            yield from run.warning(f"Rolling back {run.subject.full_name} manual webhook invoked")
             yield Notify("warn", "Rolling back manual webhook invoked")
             return True
-        yield from normal(f"Rollback hook {hook['name']} not signaling a rollback")
+        yield from run.normal(f"Rollback hook {hook['name']} not signaling a rollback")
     return False
 
 
@@ -96,9 +98,9 @@ def post_rollout(run: Run, phase: str) -> Steps[None]:
     for hook in hooks_of(run.subject, "post-rollout"):
         error = yield CallHook(hook, phase)
         if error is not None:
-            yield from warning(f"Post-rollout hook {hook['name']} failed {error}")
+            yield from run.warning(f"Post-rollout hook {hook['name']} failed {error}")
             return
-        yield from normal(f"Post-rollout check {hook['name']} passed")
+        yield from run.normal(f"Post-rollout check {hook['name']} passed")
 
 
 def _alert(hook: Hook, message: str) -> Steps[None]:

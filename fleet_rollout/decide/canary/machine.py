@@ -12,9 +12,9 @@ from fleet_rollout.decide.canary import finish, hooks_run
 from fleet_rollout.decide.canary.advance import next_iteration_or_weight, promotion_step
 from fleet_rollout.decide.canary.change import has_returned, is_new_revision
 from fleet_rollout.decide.canary.checks import in_order
-from fleet_rollout.decide.canary.effects import Do, Emit, Measure, Notify, SetRoutes
+from fleet_rollout.decide.canary.effects import Do, Measure, Notify, SetRoutes
 from fleet_rollout.decide.canary.objects import StepFailed
-from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Ended, Run, Steps, normal, warning
+from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Ended, Run, Steps
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.decide.canary.weights import weights_complaint
 
@@ -30,20 +30,21 @@ def tick(raw: Mapping[str, Any], options: EngineOptions, now: str) -> Steps[None
     except Ended:
         return
     except StepFailed as error:
-        yield Emit("Warning", error.message)
+        yield from run.warning(error.message)
 
 
 def greet(run: Run) -> Steps[None]:
     """A Canary nobody has seen yet."""
     if not run.status.get("conditions"):
         yield from run.enter("Initializing")
+    run.found_phase = run.phase
     yield Do.HOLD
 
 
 def respect_suspension(run: Run) -> Steps[None]:
     """Nothing is reconciled, and weights stay as they are."""
     if run.subject.is_suspended:
-        yield from normal("skipping canary run as object is suspended")
+        yield from run.normal("skipping canary run as object is suspended")
         raise Ended
 
 
@@ -63,9 +64,9 @@ def probe_metrics(run: Run) -> Steps[None]:
         return
     failure = yield Do.PROBE_METRICS
     if failure is None:
-        yield from normal("all the metrics providers are available!")
+        yield from run.normal("all the metrics providers are available!")
     else:
-        yield from warning(f"Error checking metric providers: {failure}")
+        yield from run.warning(f"Error checking metric providers: {failure}")
 
 
 def prepare_primary(run: Run) -> Steps[None]:
@@ -100,7 +101,8 @@ def initialise(run: Run) -> Steps[None]:
     run.fingerprint = yield Do.FINGERPRINT
     if run.is_initialising:
         yield from run.sync("Initialized")
-        yield from normal(f"Initialization done! {run.subject.full_name}")
+        run.found_phase = run.phase
+        yield from run.normal(f"Initialization done! {run.subject.full_name}")
         message = f"New {run.subject.target_kind} detected, initialization completed."
         yield Notify("info", message, with_details=True)
 
@@ -132,7 +134,7 @@ def require_primary(run: Run) -> Steps[None]:
     try:
         yield Do.PRIMARY_READY
     except StepFailed as error:
-        yield from warning(error.message)
+        yield from run.warning(error.message)
         if not error.retriable and run.phase in PROMOTING:
             yield from finish.fail_promotion(run, error.message)
         if not error.retriable and run.phase in (*ANALYSING, "Waiting"):
@@ -155,7 +157,7 @@ def pass_start_gate(run: Run) -> Steps[None]:
         if (yield from hooks_run.asks_for_rollback(run)):  # in every waiting phase (Q11)
             yield from finish.roll_back(run)
     yield from hooks_run.confirm_rollout(run)
-    yield from normal(f"New revision detected! Scaling up {run.subject.target}")
+    yield from run.normal(f"New revision detected! Scaling up {run.subject.target}", phase="Progressing")
     yield Notify("info", "New revision detected, progressing canary analysis.", with_details=True)
     if run.routes.canary > 0:  # left there by a failed promotion (Q3)
         yield SetRoutes(finish.ALL_PRIMARY)
@@ -173,7 +175,7 @@ def restart_on_change(run: Run) -> Steps[None]:
         yield from finish.call_off(run)
     if not is_new_revision(run.status, run.fingerprint) and not has_returned(run.status, run.fingerprint):
         return
-    yield from normal(f"New revision detected! Restarting analysis for {run.subject.target}")
+    yield from run.normal(f"New revision detected! Restarting analysis for {run.subject.target}")
     yield SetRoutes(finish.ALL_PRIMARY)
     yield from run.sync("Progressing")
     raise Ended
@@ -209,7 +211,7 @@ def require_canary(run: Run) -> Steps[None]:
             raise StepFailed(f"{run.subject.target} {SCALED_DOWN}", retriable=False)
         yield Do.CANARY_READY
     except StepFailed as error:
-        yield from warning(error.message)
+        yield from run.warning(error.message)
         if not error.retriable:
             yield from finish.roll_back(run, error.message)
         raise Ended from error
@@ -240,14 +242,14 @@ def analyse(run: Run) -> Steps[None]:
     """Before the first request the pre-rollout hooks; afterwards load tests and metrics."""
     is_mirroring = run.subject.mirror and run.routes.mirrored
     if run.routes.canary == 0 and run.iterations == 0 and not is_mirroring:
-        yield from normal(f"Starting canary analysis for {run.subject.target}")
+        yield from run.normal(f"Starting canary analysis for {run.subject.target}")
         yield from hooks_run.pre_rollout(run)
         return
     yield from hooks_run.rollout(run)
     for metric in in_order(run.subject.analysis.get("metrics") or []):
         complaint = yield Measure(metric)
         if complaint is not None:
-            yield from warning(complaint)
+            yield from run.warning(complaint)
             yield from run.fail_check()
 
 
@@ -284,22 +286,23 @@ def terminate(raw: Mapping[str, Any], options: EngineOptions, now: str) -> Steps
     A target that is gone already cannot be given back, and must not hold the Canary.
     """
     run = Run(Subject(raw, options), now, dict(raw.get("status") or {}))
+    run.found_phase = run.phase
     if run.phase != "Terminating":
         yield from run.enter("Terminating")
-        yield from normal(f"Terminating canary {run.subject.full_name}")
+        yield from run.normal(f"Terminating canary {run.subject.full_name}")
     try:
         yield from _give_back(run)
         yield Do.RELEASE
-        yield from normal(f"Terminated canary {run.subject.full_name}")
+        yield from run.normal(f"Terminated canary {run.subject.full_name}")
     except StepFailed as error:
-        yield Emit("Warning", error.message)
+        yield from run.warning(error.message)
 
 
 def _give_back(run: Run) -> Steps[None]:
     try:
         run.subject = yield Do.INSPECT
     except StepFailed as error:
-        yield Emit("Warning", error.message)
+        yield from run.warning(error.message)
         return
     yield Do.RESUME_SCALER
     yield Do.REVERT_TARGET

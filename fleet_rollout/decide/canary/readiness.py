@@ -16,21 +16,29 @@ _WAITING = "waiting for rollout to finish: "
 
 def require_primary(subject: Subject, primary: Object, now: datetime) -> None:
     """StepFailed unless the primary is ready."""
-    _require(subject, primary, now, "primary", f"{subject.primary_workload}.{subject.namespace} not ready: ")
+    kind = "primary daemonset " if subject.target_kind == "DaemonSet" else ""
+    who = f"{kind}{subject.primary_workload}.{subject.namespace}"
+    try:
+        _judge(subject, primary, now, subject.analysis.get("primaryReadyThreshold"))
+    except StepFailed as error:
+        raise StepFailed(f"{who} not ready: {error.message}", retriable=error.retriable) from None
 
 
 def require_canary(subject: Subject, target: Object, now: datetime) -> None:
     """StepFailed unless the target is ready."""
-    _require(subject, target, now, "canary", f"canary {subject.target_kind.lower()} {subject.target} not ready: ")
-
-
-def _require(subject: Subject, workload: Object, now: datetime, role: str, prefix: str) -> None:
-    percent = subject.analysis.get(f"{role}ReadyThreshold")
-    judge = _deployment if subject.target_kind == "Deployment" else _daemon_set
     try:
-        judge(subject, workload, 100 if percent is None else int(percent), now)
+        _judge(subject, target, now, subject.analysis.get("canaryReadyThreshold"))
     except StepFailed as error:
-        raise StepFailed(prefix + error.message, retriable=error.retriable) from None
+        text = f"canary deployment {subject.target} not ready: {error.message}"
+        if subject.target_kind == "DaemonSet":  # spelled as Flagger does, for whoever looks for it
+            hope = str(error.retriable).lower()
+            text = f"canary damonset {subject.target} not ready with retryable {hope}: {error.message}"
+        raise StepFailed(text, retriable=error.retriable) from None
+
+
+def _judge(subject: Subject, workload: Object, now: datetime, percent: Any) -> None:
+    judge = _deployment if subject.target_kind == "Deployment" else _daemon_set
+    judge(subject, workload, 100 if percent is None else int(percent), now)
 
 
 def _deployment(subject: Subject, deployment: Object, percent: int, now: datetime) -> None:

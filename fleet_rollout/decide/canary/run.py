@@ -32,6 +32,7 @@ class Run:
     status: dict[str, Any]
     routes: Routes = field(default=Routes(100, 0))
     fingerprint: Fingerprint = field(default=Fingerprint(""))
+    found_phase: str = ""  # what event hooks are told: the phase that this tick has found, not the one it enters
 
     @property
     def phase(self) -> str:
@@ -68,17 +69,15 @@ class Run:
         kind = self.subject.target_kind
         yield from self.write(entered(self.status, phase, kind=kind, now=self.now, iterations=iterations))
 
+    def normal(self, message: str, *, phase: str | None = None) -> Steps[None]:
+        """An event about something that goes as it should."""
+        yield Emit("Normal", message, self.found_phase if phase is None else phase)
+
+    def warning(self, message: str, *, phase: str | None = None) -> Steps[None]:
+        """An event about something that needs attention."""
+        yield Emit("Warning", message, self.found_phase if phase is None else phase)
+
     def fail_check(self) -> Steps[None]:
         """Count a failed check, and end the tick."""
         yield from self.write({"failedChecks": self.failed_checks + 1})
         raise Ended
-
-
-def normal(message: str) -> Steps[None]:
-    """An event about something that goes as it should."""
-    yield Emit("Normal", message)
-
-
-def warning(message: str) -> Steps[None]:
-    """An event about something that needs attention."""
-    yield Emit("Warning", message)

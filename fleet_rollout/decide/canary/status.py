@@ -12,6 +12,7 @@ from fleet_rollout.decide.canary.effects import Fingerprint
 
 PROMOTED = "Promoted"
 # Weight and iterations survive only these changes of phase.
+COUNTERS = ("canaryWeight", "failedChecks", "iterations")
 KEEPS_COUNTERS = frozenset({"Progressing", "Waiting", "Promoting"})
 
 _MESSAGES = {
@@ -48,7 +49,8 @@ def synced(
 
 def entered(status: Mapping[str, Any], phase: str, *, kind: str, now: str, iterations: int = 0) -> dict[str, Any]:
     """Enter a phase on the revision that is known already; `iterations` counts only for WaitingPromotion."""
-    changes: dict[str, Any] = {"phase": phase, "lastTransitionTime": now}
+    missing = {name: 0 for name in COUNTERS if name not in status}  # from the first write on all of them are there
+    changes: dict[str, Any] = {**missing, "phase": phase, "lastTransitionTime": now}
     if phase not in KEEPS_COUNTERS:
         changes |= {"canaryWeight": 0, "iterations": iterations if phase == "WaitingPromotion" else 0}
     if phase in ("Initialized", "Succeeded"):

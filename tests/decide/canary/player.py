@@ -40,6 +40,7 @@ NOT_READY = {
 # What an effect of the machine does to nothing that this world knows of.
 WITHOUT_TRACE = frozenset(
     {
+        Do.HOLD,
         Do.RECONCILE_SERVICES,
         Do.PROBE_METRICS,
         Do.CREATE_SCALER,

@@ -48,10 +48,16 @@ def verdict(check, who, workload):
     return None
 
 
+# How events begin; the spelling is Flagger's.
+SAID = {
+    "Deployment": "canary deployment podinfo.test not ready: ",
+    "DaemonSet": "canary damonset podinfo.test not ready with retryable {}: ",
+}
+
+
 def canary(workload, kind="Deployment", **about):
     found = verdict(readiness.require_canary, subject(kind, **about), workload)
-    prefix = f"canary {kind.lower()} podinfo.test not ready: "
-    return found and (found[0].removeprefix(prefix), found[1])
+    return found and (found[0].partition(SAID[kind].format(str(found[1]).lower()))[2], found[1])
 
 
 # Deployments
@@ -202,7 +208,8 @@ def test_a_daemon_sets_threshold_and_text():
     who = subject("DaemonSet", analysis={"primaryReadyThreshold": 50})
     assert verdict(readiness.require_primary, who, a_daemon_set(numberAvailable=2)) is None
     assert verdict(readiness.require_primary, who, a_daemon_set(numberAvailable=1)) == (
-        f"podinfo-primary.test not ready: {WAITING}1 of 2 (readyThreshold 50%) updated pods are available",
+        "primary daemonset podinfo-primary.test not ready: "
+        f"{WAITING}1 of 2 (readyThreshold 50%) updated pods are available",
         True,
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fleet_rollout.decide.canary.effects import Emit
 from tests.conformance.scenario import Scenario
-from tests.conformance.scenarios import SCENARIOS
+from tests.conformance.scenarios import BY_NAME, SCENARIOS
 from tests.decide.canary.player import Player, Seen
 
 PURE = [scenario for scenario in SCENARIOS if scenario.is_pure]
@@ -42,6 +43,24 @@ def test_events_alerts_and_hooks_are_those_of_flagger(scenario: Scenario) -> Non
             assert len(found) == len(wanted), f"{kind} of tick {tick}: {found}"
             for part, text in zip(wanted, found, strict=True):
                 assert part in text, f"{kind} of tick {tick}: {found}"
+
+
+@pytest.mark.parametrize(
+    ("name", "tick", "phases"),
+    [
+        ("S1", 2, ["Initializing", "Initialized"]),
+        ("S1", 3, ["Progressing"]),  # of a Canary that is still Initialized
+        ("S1", 7, ["Progressing"]),
+        ("S1", 9, ["Succeeded"]),
+        ("S9", 7, ["Progressing", "Failed"]),
+        ("S36", 3, ["Initialized"]),
+        ("S45", 5, ["Progressing", "Progressing", "Failed", "Progressing"]),
+        ("S46", 4, ["Progressing", "Succeeded", "Succeeded"]),
+    ],
+)
+def test_event_hooks_are_told_the_phase_that_flagger_tells(name: str, tick: int, phases: list[str]) -> None:
+    effects = Player.of(BY_NAME[name]).play()[tick].effects
+    assert [effect.phase for effect in effects if isinstance(effect, Emit)] == phases
 
 
 def test_a_quirk_that_changes_the_trace_says_so() -> None:
