@@ -19,6 +19,8 @@ from fleet_rollout.kube.watch import watch_forever
 from fleet_rollout.settings import Settings
 
 MOST_KINDS = 3
+# Their changes are new revisions, which a Canary at rest must not learn of minutes later.
+TELLING_KINDS = frozenset({"Deployment", "DaemonSet", "ConfigMap"})
 # How old what nobody watches may be, in seconds: Secrets may not be watched by anybody's rights.
 AGE_IN_ANALYSIS = 60.0
 AGE_WHEN_IDLE = 600.0
@@ -160,10 +162,13 @@ class Sight:
                 self._watched[kind] = _Watched(task, scope)
 
     def _chosen_kinds(self) -> list[Kind]:
-        """The kinds with the most objects in use; those watched already stay at a tie. Secrets never."""
+        """First what makes revisions, then the most used; those watched already stay at a tie. Secrets never."""
         counts = Counter((ref.api_version, ref.kind) for ref in self._users if ref.kind != "Secret" and ref.namespace)
-        ranked = sorted(counts, key=lambda kind: (-counts[kind], kind not in self._watched, kind))
-        return ranked[:MOST_KINDS]
+
+        def rank(kind: Kind) -> tuple[bool, int, bool, Kind]:
+            return kind[1] not in TELLING_KINDS, -counts[kind], kind not in self._watched, kind
+
+        return sorted(counts, key=rank)[:MOST_KINDS]
 
     async def _follow(self, kind: Kind, scope: str | None) -> None:
         def told(event: Event) -> None:
