@@ -15,7 +15,7 @@ from fleet_rollout.decide.canary.subject import CANARY_API, Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import ApiError, Unreachable
-from fleet_rollout.measures import CANARY_METRIC
+from fleet_rollout.measures import CANARY_METRIC, CANARY_UNMEASURED
 from fleet_rollout.metrics.bulkheads import Bulkheads
 from fleet_rollout.metrics.factory import prometheus_of, provider_for
 from fleet_rollout.metrics.queries import built_in
@@ -52,14 +52,13 @@ class Measuring:
             question = await self._question(subject, metric, dial)
             value = question.scale * await question.provider.value(question.query)
         except NoValues as error:
+            CANARY_UNMEASURED.labels(**_labels(subject, metric), reason="no_values").inc()
             return checks.no_values(subject, metric, str(error))
-        except (QueryFailed, TemplateError) as error:
-            return checks.query_failed(subject, metric, str(error))
-        except _Refused as error:
-            return str(error)
-        labels = {"name": subject.target_name, "namespace": subject.namespace, "metric": metric["name"]}
+        except (QueryFailed, TemplateError, _Refused) as error:
+            CANARY_UNMEASURED.labels(**_labels(subject, metric), reason="error").inc()
+            return str(error) if isinstance(error, _Refused) else checks.query_failed(subject, metric, str(error))
         shown = value / 1000 if metric["name"] == checks.DURATION else value
-        CANARY_METRIC.labels(**labels, cluster=subject.options.cluster_name).set(shown)
+        CANARY_METRIC.labels(**_labels(subject, metric)).set(shown)
         return checks.judge(subject, metric, value)
 
     async def probe(self, subject: Subject, dial: Dial) -> str | None:
@@ -148,6 +147,15 @@ class Measuring:
             return ""
         ref = targets.target_ref(subject)
         return latest_revision((await self._sight.read([ref]))[ref] or {})
+
+
+def _labels(subject: Subject, metric: Metric) -> dict[str, str]:
+    return {
+        "name": subject.target_name,
+        "namespace": subject.namespace,
+        "metric": metric["name"],
+        "cluster": subject.options.cluster_name,
+    }
 
 
 class _Api:
