@@ -35,16 +35,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case "/until-the-end":
                 self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nall of it")
                 self.close_connection = True
+            case "/open":
+                self._tell()
+            case _ if self.headers.get("Authorization") == CREDENTIALS:
+                self._tell()
             case _:
-                self._checked()
+                self._answer(401, b"who are you?", Connection="close")
+                self.close_connection = True
 
     do_POST = do_GET
 
-    def _checked(self) -> None:
+    def _tell(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.headers.get("Authorization") != CREDENTIALS:
-            self._answer(401, b"who are you?")
-            return
         told = {"method": self.command, "path": self.path, "body": body.decode(), "headers": dict(self.headers)}
         self._answer(200, json.dumps(told).encode())
 

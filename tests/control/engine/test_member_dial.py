@@ -113,6 +113,7 @@ async def test_credentials_reach_a_service_that_demands_them(there: There) -> No
     assert told["headers"]["Host"] == f"guarded.{there.namespace}"
     assert told["headers"]["Connection"] == "close"
     assert told["headers"]["User-Agent"] == "fleet-rollout"
+    assert not any(name.startswith("X-Forwarded-") for name in told["headers"])
 
 
 async def test_credentials_in_the_address_are_as_good(there: There) -> None:
@@ -122,6 +123,9 @@ async def test_credentials_in_the_address_are_as_good(there: There) -> None:
 
 async def test_without_credentials_the_proxy_of_the_api_server_is_used(there: There) -> None:
     """It leaves traces in the headers, and takes no credential along: the server refuses."""
+    status, told = await there.ask(there.url("/open"), headers={"X-Own": "1"})
+    assert (status, told["headers"]["X-Own"]) == (200, "1")
+    assert any(name.startswith("X-Forwarded-") for name in told["headers"])
     assert await there.ask(there.url(), headers={}) == (401, b"who are you?")
 
 
