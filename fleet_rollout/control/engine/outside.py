@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
 from fleet_rollout import measures
 from fleet_rollout.control.engine.dialing import DirectDial
@@ -39,7 +39,7 @@ EVENTS = Resource("", "v1", "Event", "events", True)
 MANAGER_EVENTS = "fleet-rollout-canary"
 PHASE_VALUES = {"Progressing": 0, "Failed": 2}
 # Events told to hooks that wait for their turn; each is told once, without retries beyond the hook's own.
-MOST_TOLD = 1000
+MOST_TOLD = 250
 TELLERS = 4
 
 
@@ -49,6 +49,14 @@ class Default:
 
     find: Find
     severity: Severity
+
+
+class _Told(NamedTuple):
+    """One event for one hook."""
+
+    subject: Subject
+    hook: hooks.Hook
+    body: Mapping[str, Any]
 
 
 class Outside:
@@ -74,16 +82,16 @@ class Outside:
         self._backings = Backings(cluster)
         self._measuring = Measuring(cluster, sight, bulkheads)
         self._recorder: Recorder = engine_recorder(self._post)
-        self._telling: deque[tuple[Subject, hooks.Hook, Mapping[str, Any]]] = deque(maxlen=MOST_TOLD)
-        self._to_tell = asyncio.Event()
+        # What is told of one Canary goes through one lane: its hooks hear of its events in their order.
+        self._lanes = [asyncio.Queue[_Told](MOST_TOLD) for _ in range(TELLERS)]
 
     async def run(self) -> None:
         """Send events, and tell event hooks, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._recorder.run())
             group.create_task(self._sender.run())
-            for _ in range(TELLERS):
-                group.create_task(self._tell())
+            for lane in self._lanes:
+                group.create_task(self._tell(lane))
 
     # Waited for
 
@@ -113,21 +121,20 @@ class Outside:
             told = hooks.event_payload(
                 subject, hook, effect.type, effect.message, now=datetime.now(UTC), phase=effect.phase
             )
-            self._telling.append((subject, hook, told))
-            self._to_tell.set()
+            lane = self._lanes[crc32(subject.full_name.encode()) % TELLERS]
+            if lane.full():  # a hook that is too slow for its Canary's events misses the oldest
+                lane.get_nowait()
+            lane.put_nowait(_Told(subject, hook, told))
 
     def record(self, obj: Mapping[str, Any], effect: Emit) -> None:
         """An Event about any object of the member."""
         record = self._recorder.normal if effect.type == "Normal" else self._recorder.warning
         record(obj, ENGINE_REASON, effect.message)
 
-    async def _tell(self) -> None:
+    async def _tell(self, lane: asyncio.Queue[_Told]) -> None:
         while True:
-            await self._to_tell.wait()
-            while self._telling:
-                subject, hook, told = self._telling.popleft()
-                await webhooks.call(hook, told, self._dial(subject))
-            self._to_tell.clear()
+            told = await lane.get()
+            await webhooks.call(told.hook, told.body, self._dial(told.subject))
 
     def notify(self, subject: Subject, effect: Notify) -> None:
         """An alert to those whom the Canary names, else to the engine's default."""
