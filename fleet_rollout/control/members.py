@@ -54,8 +54,8 @@ class MemberReconciler:
         failure = await self._check(kind, name, key.namespace, obj)
         await self._show(kind, obj, failure)
         is_ready = failure is None
-        if is_ready and not self._was_ready.get(key, False):
-            self._returned(key, kind, name)
+        if is_ready is not self._was_ready.get(key, False):
+            self._wake(key, kind, name)
         self._was_ready[key] = is_ready
         if is_ready:
             self._canaries.look_around((key.namespace, ClusterReference(kind=kind, name=name)))
@@ -102,8 +102,8 @@ class MemberReconciler:
         if await self._orphans.resume(key.namespace, kind, name, cluster):
             self._cleared.add(key)
 
-    def _returned(self, key: Key, kind: str, name: str) -> None:
-        """Everything that waited for this member goes on."""
+    def _wake(self, key: Key, kind: str, name: str) -> None:
+        """What waited for this member goes on; what is under way in one that is lost says so."""
         for obj in self._world.store.all(CLUSTER_SYNCS.plural, key.namespace):
             if obj["spec"]["cluster"] == {"kind": kind, "name": name}:
                 self._world.queues.syncs.add(Key(key.namespace, obj["metadata"]["name"]))

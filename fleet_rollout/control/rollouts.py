@@ -19,6 +19,7 @@ from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import FLEETS, World
 from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide.canary.claim import is_under_way
 from fleet_rollout.decide.engines import governing
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.decide.inventory import union
@@ -77,19 +78,20 @@ class Rollouts:
             self.forget(draft.key)
             return
         self._canaries.follow(draft.key, place)
-        self._show_rival(draft, place)
+        self._show_rival(draft)
         canary, record = self._canaries.canary(draft.key), draft.status.rollout
         if canary is not None and record is not None and is_news(record.canary_status, canary["status"]):
             draft.change(rollout=observed(record, canary["status"]))
 
-    def _show_rival(self, draft: Draft, place: Place) -> None:
+    def _show_rival(self, draft: Draft) -> None:
         """Another engine at work on the Canary is told here; ours has stopped."""
-        problem = self._engines.problem(place.scope, place.namespace, place.name)
-        shown = conds.get(draft.status.conditions, ROLLOUT_READY)
-        if problem is not None:
-            self._condition(draft, "False", conds.ENGINE_CONFLICT, problem)
-        elif shown is not None and shown.reason == conds.ENGINE_CONFLICT:
+        is_told = self._rival(draft) is not None or _is_contested(draft)
+        if is_told and draft.sync.spec.rollout is not None:
             self._succeed(draft)
+
+    def _rival(self, draft: Draft) -> str | None:
+        place = place_of(draft.sync)
+        return self._engines.problem(place.scope, place.namespace, place.name) if place is not None else None
 
     def wanted(self, sync: ClusterSync) -> Wanted | None:
         """What is to be translated, with what fleet and settings add."""
@@ -134,8 +136,9 @@ class Rollouts:
         if wanted is None and record is None:
             draft.change(conditions=conds.remove(draft.status.conditions, ROLLOUT_READY))
             return None
-        is_ready = conds.is_true(draft.status.conditions, ROLLOUT_READY)
-        if not applied and is_ready and record is not None and not is_replaced(record, wanted):
+        is_ready = conds.is_true(draft.status.conditions, ROLLOUT_READY) or _is_contested(draft)
+        is_settled = is_ready and not self._is_cut_off(draft.sync)
+        if not applied and is_settled and record is not None and not is_replaced(record, wanted):
             return None
         try:
             again = await self._bring(draft, wanted, record)
@@ -145,6 +148,14 @@ class Rollouts:
             return self._failed(draft, error.reason, error.message, error)
         self._failures.pop(draft.key, None)
         return again
+
+    def _is_cut_off(self, sync: ClusterSync) -> bool:
+        """Whether an analysis is under way in a member that does not answer: a look at it shall tell."""
+        reference = sync.spec.cluster
+        status = (sync.status.rollout.canary_status if sync.status.rollout is not None else None) or {}
+        if not is_under_way(status) and status.get("phase") != "Initializing":
+            return False
+        return self._world.members.state(reference.kind, reference.name, sync.metadata.namespace) == "unreachable"
 
     async def _bring(self, draft: Draft, wanted: Wanted | None, record: RolloutRecord | None) -> float | None:
         cluster = self._targets.cluster(draft.sync)
@@ -220,7 +231,11 @@ class Rollouts:
         draft.change(rollout=record)
 
     def _succeed(self, draft: Draft) -> None:
-        rollout = draft.sync.spec.rollout
+        """The translation is carried out; whether our engine may work with it is another question."""
+        rollout, rival = draft.sync.spec.rollout, self._rival(draft)
+        if rival is not None:
+            self._condition(draft, "False", conds.ENGINE_CONFLICT, rival)
+            return
         assert rollout is not None
         message = f"Canary {rollout.workload.namespace}/{rollout.workload.name} is as wanted"
         self._condition(draft, "True", "Translated", message)
@@ -276,6 +291,12 @@ class Rollouts:
             if wanted is not None and not is_replaced(record, wanted):
                 return other
         return None
+
+
+def _is_contested(draft: Draft) -> bool:
+    """Whether another engine was seen at work: that is no reason to write the translation again."""
+    shown = conds.get(draft.status.conditions, ROLLOUT_READY)
+    return shown is not None and shown.reason == conds.ENGINE_CONFLICT
 
 
 def place_of(sync: ClusterSync) -> Place | None:

@@ -13,6 +13,7 @@ EngineName = Literal["hub", "agent"]
 # What an engine says of a Canary. A person who sets one of these with kubectl is no engine.
 _SAID = ("phase", "canaryWeight", "iterations", "failedChecks", "lastAppliedSpec", "lastPromotedSpec")
 _PEOPLE = "kubectl"
+_UNDER_WAY = frozenset({"Waiting", "Progressing", "WaitingPromotion", "Promoting", "Finalising"})
 
 
 def is_ours(canary: Mapping[str, Any], engine: EngineName, *, adopts_plain: bool) -> bool:
@@ -30,6 +31,11 @@ def rival(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     others = [(entry.get("time", ""), entry["manager"]) for entry in writers if entry["manager"] != MANAGER_CANARY]
     name = max(others, default=("", ""))[1]
     return name if name and not name.startswith(_PEOPLE) else None
+
+
+def is_under_way(status: Mapping[str, Any]) -> bool:
+    """Whether an engine is in the middle of a rollout: another gets the Canary when it has come to its end."""
+    return status.get("phase") in _UNDER_WAY
 
 
 def conflict(canary: Mapping[str, Any], manager: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet_rollout.decide.canary.claim import conflict, is_ours, rival
+from fleet_rollout.decide.canary.claim import conflict, is_ours, is_under_way, rival
 
 
 def canary(engine: str | None = None, phase: str = "Progressing", **writers: str) -> dict[str, Any]:
@@ -57,3 +57,13 @@ def test_the_conflict_names_canary_writer_and_fix() -> None:
     text = conflict(canary(), "flagger")
     assert text.startswith("flagger writes the status of Canary shop/web, too; stop it")
     assert "apps.kurator.dev/engine: flagger" in text
+
+
+@pytest.mark.parametrize("phase", ["Waiting", "Progressing", "WaitingPromotion", "Promoting", "Finalising"])
+def test_a_rollout_is_under_way(phase: str) -> None:
+    assert is_under_way({"phase": phase})
+
+
+@pytest.mark.parametrize("status", [{}, *({"phase": phase} for phase in ("Initializing", "Succeeded", "Failed"))])
+def test_nothing_is_under_way(status: dict[str, Any]) -> None:
+    assert not is_under_way(status)
