@@ -219,7 +219,7 @@ class Service:
         settings = self._settings
         clock = asyncio.get_running_loop().time
         hub = Cluster(self._connection, settings, fence=leadership.check)
-        members = Members(settings, fence=leadership.check)
+        members = Members(settings, fence=leadership.check, host=self._connection)
         queues = Queues(Queue[Key](clock), Queue[Key](clock), Queue[Key](clock), Queue[Key](clock))
         observe(queues)
         try:

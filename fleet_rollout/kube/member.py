@@ -25,6 +25,7 @@ from fleet_rollout.settings import Settings
 
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 CANARIES = Resource("flagger.app", "v1beta1", "Canary", "canaries", True)
+HOST_KIND = "currentCluster"
 DEFAULT_KEY = "value"
 OTHER_DEFAULT_KEY = "value.yaml"
 # One namespace is watched by itself, more by one watch of the whole cluster: a member has at most four watches, and the
@@ -149,9 +150,11 @@ class _Place:
 class Members:
     """All members, by cluster object."""
 
-    def __init__(self, settings: Settings, *, fence: Fence | None = None) -> None:
+    def __init__(self, settings: Settings, *, fence: Fence | None = None, host: Connection | None = None) -> None:
+        """`host`: the way to the hub, which is a member of itself where an Application names no fleet."""
         self._settings = settings
         self._fence = fence
+        self._host = host
         self._places: dict[MemberKey, _Place] = {}
         self._leaving: dict[Member, asyncio.Task[None]] = {}
 
@@ -204,13 +207,22 @@ class Members:
 
     def ready(self, kind: str, name: str, namespace: str) -> Member:
         """The member, if it is worth trying; else raises Transient with the reason why not."""
-        place = self._places.get(MemberKey(kind, namespace, name), _Place())
+        place = self._known(kind, name, namespace)
         if place.member is not None:
             place.member.require()
             return place.member
         if place.refusal is not None:
             raise Transient(place.refusal.reason, place.refusal.message)
         raise Waiting(REASON, f"{kind}/{name}: not connected yet", retry_after=self._settings.health_poll)
+
+    def _known(self, kind: str, name: str, namespace: str) -> _Place:
+        """What is known of a cluster; the hub itself is always there, once for each namespace that means it."""
+        key = MemberKey(kind, namespace, name)
+        place = self._places.get(key, _Place())
+        if kind == HOST_KIND and place.member is None and self._host is not None:
+            place.member = Member(self._host, self._settings, fence=self._fence)
+            self._places[key] = place
+        return place
 
     def state(self, kind: str, name: str, namespace: str) -> Literal["ready", "unreachable", "refused", "unknown"]:
         """How it stands, for status and people."""
@@ -228,7 +240,8 @@ class Members:
         self, kind: str, name: str, namespace: str, namespaces: Iterable[str] | None, on_event: OnEvent
     ) -> None:
         """Watch these namespaces of the member, now or when it comes, also after its kubeconfig was rotated."""
-        place = self._places.setdefault(MemberKey(kind, namespace, name), _Place())
+        place = self._known(kind, name, namespace)
+        self._places[MemberKey(kind, namespace, name)] = place
         place.namespaces = None if namespaces is None else frozenset(namespaces)
         place.on_event = on_event
         self._follow(place)

@@ -6,13 +6,14 @@ It is told of Canaries by whoever watches them; what else they need, it watches 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 from fleet_rollout.control.engine.driven import Driven
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.tick import Outside
-from fleet_rollout.decide.canary.claim import EngineName, conflict, is_ours
+from fleet_rollout.decide.canary.claim import EngineName, conflict, is_ours, is_to_finish
 from fleet_rollout.decide.canary.objects import Object, Ref
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.kube.client import Cluster, Event
@@ -59,7 +60,8 @@ class Engine:
             self._stop(key)
         if event.type == "DELETED":
             return
-        if not is_ours(event.obj, self._name, adopts_plain=self._adopts_plain()):
+        is_wanted = is_ours(event.obj, self._name, adopts_plain=self._adopts_plain())
+        if not is_wanted and not (key in self._driven and is_to_finish(event.obj)):
             self._stop(key)
         elif key in self._driven:
             self._driven[key].show(event.obj)
@@ -81,10 +83,16 @@ class Engine:
         """Where Canaries are driven."""
         return {key.namespace for key in self._driven}
 
+    @property
+    def is_finishing(self) -> bool:
+        """Whether a Canary is under way that is driven for the Fleet's word alone."""
+        return any(is_to_finish(driven.raw) for driven in self._driven.values())
+
     def _start(self, key: CanaryKey, raw: Object) -> None:
         driven = Driven(self._cluster, self._sight, self._outside, self._options, raw)
         self._driven[key] = driven
         self._tasks[key] = asyncio.create_task(driven.run(), name=f"canary {key.namespace}/{key.name}")
+        self._show_total()
 
     def _stop(self, key: CanaryKey) -> None:
         driven = self._driven.pop(key, None)
@@ -93,11 +101,25 @@ class Engine:
         self._tasks.pop(key).cancel()
         self._sight.leave(driven)
         self._outside.forget(Subject(driven.raw, self._options()))
+        self._show_total()
+
+    def _show_total(self) -> None:
+        self._outside.show_total(self._options().cluster_name, Counter(key.namespace for key in self._driven))
 
     def _changed(self, ref: Ref) -> None:
         for user in self._sight.users(ref):
             if isinstance(user, Driven):
                 user.wake()
+
+    async def finish(self) -> None:
+        """Begin no tick any more, and wait for those under way."""
+        busy = []
+        for key, driven in self._driven.items():
+            if driven.end():
+                busy.append(self._tasks[key])
+            else:
+                self._tasks[key].cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
 
     async def close(self) -> None:
         """End all ticks where they are; what they have not done, the next engine does."""

@@ -19,6 +19,7 @@ from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.splits import SplitAdapter
 from fleet_rollout.control.world import FLEETS, World
 from fleet_rollout.decide.canary.addresses import Reach, read_reach
+from fleet_rollout.decide.canary.claim import is_ours, is_under_way
 from fleet_rollout.decide.canary.subject import EngineOptions
 from fleet_rollout.decide.engines import engine_of, governing, options_of, settings_of
 from fleet_rollout.errors import FleetRolloutError
@@ -67,13 +68,14 @@ class Engines:
         self._ending: set[asyncio.Task[None]] = set()
 
     def told(self, scope: Scope, event: Event) -> None:
-        """The watch of a member's Canaries says something."""
-        if engine_of(self._of(scope).fleet) != "Hub":
-            self._drop(scope)
+        """The watch of a member's Canaries says something. What is under way is finished, whatever the Fleet says."""
+        is_wanted = engine_of(self._of(scope).fleet) == "Hub"
+        site = self._site(scope) if is_wanted or _is_left_to_us(event) else self._sites.get(scope)
+        if site is None:
             return
-        site = self._site(scope)
-        if site is not None:
-            site.engine.told(event)
+        site.engine.told(event)
+        if not is_wanted and not site.engine.namespaces:
+            self._drop(scope)
 
     def problem(self, scope: Scope, namespace: str, name: str) -> str | None:
         """Why a Canary of ours is not driven."""
@@ -84,6 +86,11 @@ class Engines:
         """Whether the Fleet of a member wants Canaries driven that no Application has brought."""
         said = self._of(scope)
         return engine_of(said.fleet) == "Hub" and said.settings.plain_canaries == "Adopt"
+
+    def is_finishing(self, scope: Scope) -> bool:
+        """Whether a plain Canary of a member is under way."""
+        site = self._sites.get(scope)
+        return site is not None and site.engine.is_finishing
 
     def leave(self, scope: Scope) -> None:
         """Nobody looks at the Canaries of this member any more."""
@@ -164,7 +171,7 @@ class Engines:
         """The engine's own metrics server is allowed by being named."""
         own = self._world.settings
         allowed = [*(settings.allowed_addresses or ()), *own.allowed_addresses, options.metrics_server]
-        return read_reach(allowed, own_ranges=own.own_ranges)
+        return read_reach(filter(_is_readable, allowed), own_ranges=own.own_ranges)
 
     def _hub_reach(self) -> Reach:
         own = self._world.settings
@@ -181,3 +188,20 @@ class Engines:
         if said.fleet is None or said.settings.alerts is None:
             return None
         return default_notifier(self._world.hub, said.fleet.metadata.namespace, said.settings.alerts)
+
+
+def _is_left_to_us(event: Event) -> bool:
+    """Whether it is about a Canary that names us, in the middle of a rollout."""
+    if event.type not in ("ADDED", "MODIFIED"):
+        return False
+    return is_ours(event.obj, "hub", adopts_plain=False) and is_under_way(event.obj.get("status") or {})
+
+
+def _is_readable(entry: str) -> bool:
+    """The CRD's pattern lets little through that cannot be read; that allows nothing."""
+    try:
+        read_reach([entry])
+    except ValueError as error:
+        log.warning("%s", error)
+        return False
+    return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -37,10 +36,10 @@ log = logging.getLogger(__name__)
 
 EVENTS = Resource("", "v1", "Event", "events", True)
 MANAGER_EVENTS = "fleet-rollout-canary"
-PHASE_VALUES = {"Progressing": 0, "Failed": 2}
 # Events told to hooks that wait for their turn; each is told once, without retries beyond the hook's own.
 MOST_TOLD = 250
 TELLERS = 4
+FINISH_POLL = 0.05
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,7 @@ class Outside:
             lane = self._lanes[crc32(subject.full_name.encode()) % TELLERS]
             if lane.full():  # a hook that is too slow for its Canary's events misses the oldest
                 lane.get_nowait()
+                lane.task_done()
             lane.put_nowait(_Told(subject, hook, told))
 
     def record(self, obj: Mapping[str, Any], effect: Emit) -> None:
@@ -135,6 +135,7 @@ class Outside:
         while True:
             told = await lane.get()
             await webhooks.call(told.hook, told.body, self._dial(told.subject))
+            lane.task_done()
 
     def notify(self, subject: Subject, effect: Notify) -> None:
         """An alert to those whom the Canary names, else to the engine's default."""
@@ -155,6 +156,12 @@ class Outside:
     def _not_sent(self, letter: Letter, problem: str) -> None:
         log.warning("%s: alert not sent to %s: %s", self._cluster.name, letter.who, problem)
 
+    async def finish(self) -> None:
+        """Returns when all of it has been sent, or given up; `run` has to go on meanwhile."""
+        await asyncio.gather(*(lane.join() for lane in self._lanes))
+        while not (self._recorder.is_idle and self._sender.is_idle):
+            await asyncio.sleep(FINISH_POLL)
+
     async def _post(self, event: dict[str, Any]) -> None:
         await self._cluster.create(EVENTS, event, manager=MANAGER_EVENTS)
 
@@ -172,11 +179,8 @@ class Outside:
         ).inc()
 
     def show_phase(self, subject: Subject) -> None:
-        """The phase as Flagger's dashboards know it."""
-        value = PHASE_VALUES.get(subject.phase, 1)
-        measures.CANARY_STATUS.labels(
-            name=subject.target_name, namespace=subject.namespace, cluster=subject.options.cluster_name
-        ).set(value)
+        """The phase, for dashboards and alert rules."""
+        measures.show_phase(subject.target_name, subject.namespace, subject.options.cluster_name, subject.phase)
 
     def show_routes(self, subject: Subject, routes: Routes) -> None:
         """Where the traffic is."""
@@ -194,5 +198,12 @@ class Outside:
 
     def forget(self, subject: Subject) -> None:
         """The Canary is gone, or no longer ours."""
-        with suppress(KeyError):
-            measures.forget_canary(subject.target_name, subject.namespace, subject.options.cluster_name)
+        measures.forget_canary(subject.target_name, subject.namespace, subject.options.cluster_name)
+
+    def show_total(self, cluster_name: str, totals: Mapping[str, int]) -> None:
+        """How many Canaries are driven, by namespace; a namespace without any is dropped."""
+        for namespace in self._shown - totals.keys():
+            measures.CANARY_TOTAL.remove_by_labels({"namespace": namespace, "cluster": cluster_name})
+        for namespace, count in totals.items():
+            measures.CANARY_TOTAL.labels(namespace=namespace, cluster=cluster_name).set(count)
+        self._shown = set(totals)

@@ -65,6 +65,8 @@ class Outside(Protocol):
 
     def forget(self, subject: Subject) -> None: ...
 
+    def show_total(self, cluster_name: str, totals: Mapping[str, int]) -> None: ...
+
 
 class Tick:
     """One tick under way. `refs` are what it has looked at; `is_quiet`: it has done nothing but look."""

@@ -51,3 +51,6 @@ class Script:
 
     def forget(self, subject: Subject) -> None:
         pass
+
+    def show_total(self, cluster_name: str, totals: Mapping[str, int]) -> None:
+        pass
