@@ -9,7 +9,7 @@ RUN := $(UV) run --locked --quiet
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries fmt check test demo crds budgets conformance clean
+.PHONY: help setup binaries fmt check test demo crds dashboards budgets conformance clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,7 @@ check: setup ## format, lint, types, layers, generated files
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) python -m fleet_rollout_api.crd --check config/crd
+	$(RUN) python -m fleet_rollout.faces.dashboards --check config/grafana
 	$(UV) lock --check
 
 test: binaries ## pass the tests on real parts
@@ -50,6 +51,9 @@ demo: binaries ## three clusters, one commit, a canary in each
 
 crds: setup ## write config/crd from the models
 	$(RUN) python -m fleet_rollout_api.crd config/crd
+
+dashboards: setup ## write config/grafana from the queries
+	$(RUN) python -m fleet_rollout.faces.dashboards config/grafana
 
 budgets: binaries ## measure speed and memory against their limits
 	$(RUN) python -m tests.budgets $(ARGS)

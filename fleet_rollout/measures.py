@@ -1,9 +1,12 @@
 """The service's metrics, as objects that every layer may count with; faces.telemetry serves them.
 
-Label sets are bounded: a cluster's name only where there is one series a cluster, never together with an application.
+Label sets are bounded: of everything there is one series a cluster at most, except of Canaries, whose series go when
+they do.
 """
 
 from __future__ import annotations
+
+import importlib.metadata
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -62,6 +65,66 @@ EVENTS_DROPPED = Counter(
     "Kubernetes Events not written: too many at once, or refused by the API server.",
     registry=REGISTRY,
 )
+TICK_LATENESS = Histogram(
+    "fleet_rollout_tick_lateness_seconds",
+    "How much later than due the ticks of Canaries began.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+CANARY_PHASE = Gauge(
+    "fleet_rollout_canary_phase",
+    "1 for the phase that a canary is in.",
+    ["name", "namespace", "cluster", "phase"],
+    registry=REGISTRY,
+)
+CANARY_UNMEASURED = Counter(
+    "fleet_rollout_canary_unmeasured",
+    "Checks of a metric that got no value to judge.",
+    ["name", "namespace", "metric", "cluster", "reason"],  # reason: no_values or error
+    registry=REGISTRY,
+)
+# Flagger's own metrics, under its names, so that its dashboards and alert rules keep working. `name` is the target's.
+ENGINE_INFO = Gauge(
+    "flagger_info", "The engine of a cluster's canaries.", ["version", "mesh_provider", "cluster"], registry=REGISTRY
+)
+CANARY_STATUS = Gauge(
+    "flagger_canary_status",
+    "How a canary stands: 0 while it is analysed, 2 after a failure, 1 otherwise.",
+    ["name", "namespace", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_WEIGHT = Gauge(
+    "flagger_canary_weight",
+    "Share of the traffic that a workload gets, in percent.",
+    ["workload", "namespace", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_TOTAL = Gauge("flagger_canary_total", "Canaries that are driven.", ["namespace", "cluster"], registry=REGISTRY)
+CANARY_DURATION = Histogram(
+    "flagger_canary_duration_seconds",
+    "Time that ticks with an analysis took.",
+    ["name", "namespace", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_METRIC = Gauge(
+    "flagger_canary_metric_analysis",
+    "Last value of a metric of a canary analysis; durations are in seconds.",
+    ["name", "namespace", "metric", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_SUCCESSES = Counter(
+    "flagger_canary_successes",
+    "Canary analyses that have succeeded.",
+    ["name", "namespace", "deployment_strategy", "analysis_status", "cluster"],
+    registry=REGISTRY,
+)
+CANARY_FAILURES = Counter(
+    "flagger_canary_failures",
+    "Canary analyses that have failed.",
+    ["name", "namespace", "deployment_strategy", "analysis_status", "cluster"],
+    registry=REGISTRY,
+)
+_STATUS_OF_PHASE = {"Progressing": 0, "Failed": 2}
 LEADER = Gauge("fleet_rollout_leader", "1 on the replica that leads.", registry=REGISTRY)
 
 
@@ -70,7 +133,45 @@ def reconciled(kind: str, result: str, seconds: float) -> None:
     RECONCILE_DURATION.labels(kind=kind, result=result).observe(seconds)
 
 
+def show_engine(cluster: str, mesh_provider: str) -> None:
+    """The engine of a cluster runs, with this provider for Canaries that name none."""
+    forget_engine(cluster)
+    version = importlib.metadata.version("fleet-rollout")
+    ENGINE_INFO.labels(version=version, mesh_provider=mesh_provider, cluster=cluster).set(1)
+
+
+def forget_engine(cluster: str) -> None:
+    """The engine of a cluster has ended."""
+    for series in (ENGINE_INFO, CANARY_TOTAL):
+        series.remove_by_labels({"cluster": cluster})
+
+
+def show_phase(target: str, namespace: str, cluster: str, phase: str) -> None:
+    """A Canary is in this phase."""
+    named = {"name": target, "namespace": namespace, "cluster": cluster}
+    CANARY_STATUS.labels(**named).set(_STATUS_OF_PHASE.get(phase, 1))
+    CANARY_PHASE.remove_by_labels(named)
+    CANARY_PHASE.labels(**named, phase=phase).set(1)
+
+
 def forget_cluster(cluster: str) -> None:
     """Drop the series of a cluster that is gone."""
     for gauge in (WATCH_AGE, MEMBER_UP):
         gauge.remove_by_labels({"cluster": cluster})
+
+
+def forget_canary(target: str, namespace: str, cluster: str) -> None:
+    """Drop the series of a Canary that is gone."""
+    named = {"name": target, "namespace": namespace, "cluster": cluster}
+    for series in (
+        CANARY_STATUS,
+        CANARY_PHASE,
+        CANARY_DURATION,
+        CANARY_METRIC,
+        CANARY_UNMEASURED,
+        CANARY_SUCCESSES,
+        CANARY_FAILURES,
+    ):
+        series.remove_by_labels(named)
+    for workload in (target, f"{target}-primary"):
+        CANARY_WEIGHT.remove_by_labels({"workload": workload, "namespace": namespace, "cluster": cluster})

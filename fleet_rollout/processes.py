@@ -12,9 +12,10 @@ import os
 import resource
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DEFAULT_OUTPUT_CAP = 64 * 1024 * 1024
 ERROR_OUTPUT_CAP = 64 * 1024
@@ -52,15 +53,17 @@ async def run(
     Raises ProgramTimeout or OutputTooLarge after killing the whole process group, FileNotFoundError
     where there is no such program. Cancelling the caller kills the group, too.
     """
-    process = await asyncio.create_subprocess_exec(
-        *map(str, argv),
-        cwd=cwd,
-        env=child_environment(env),
-        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=_memory_limiter(memory_cap),
+    process = await _started(
+        asyncio.create_subprocess_exec(
+            *map(str, argv),
+            cwd=cwd,
+            env=child_environment(env),
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_memory_limiter(memory_cap),
+        )
     )
     try:
         async with asyncio.timeout(timeout):
@@ -69,6 +72,20 @@ async def run(
         raise ProgramTimeout(f"{argv[0]} did not finish within {timeout:g}s") from None
     finally:
         await _end(process)
+
+
+async def _started(starting: Coroutine[Any, Any, asyncio.subprocess.Process]) -> asyncio.subprocess.Process:
+    """The process; where the caller is cancelled meanwhile, its whole group is ended.
+
+    asyncio by itself would kill the child alone, and leave what the child has started.
+    """
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await task)
+        raise
 
 
 def child_environment(extra: Mapping[str, str] | None) -> dict[str, str]:

@@ -69,6 +69,11 @@ class Settings:
     canary_delete_wait: float = _setting(60.0, "how long a deleted Canary's finalizer is awaited")
     loadtester_image: str = _setting("ghcr.io/fluxcd/flagger-loadtester:0.29.0", "image of private load testers")
 
+    # Canary engine
+    shortest_interval: float = _setting(10.0, "shortest interval of an analysis; a lab may lower it")
+    allowed_addresses: tuple[str, ...] = _setting((), "what webhooks and metrics of every fleet may reach, too")
+    own_ranges: tuple[str, ...] = _setting((), "ranges of the hub's Services and Pods, which they may not reach")
+
     # Status
     status_interval: float = _setting(1.0, "least time between two status writes of one Application")
     status_max_bytes: int = _setting(300 * 1024, "an Application's status above this is compacted")

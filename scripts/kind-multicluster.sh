@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A hub and N members on kind, with fleet-rollout on the hub and Istio, its gateway and Prometheus in each member.
 #
-#   scripts/kind-multicluster.sh up   [--members N] [--engine flagger|none] [--dry-run]
+#   scripts/kind-multicluster.sh up   [--members N] [--engine hub|flagger] [--dry-run]
 #   scripts/kind-multicluster.sh down [--members N] [--dry-run]
 #
 # Needs docker, kind, kubectl and istioctl. --dry-run prints every command instead of running it.
@@ -18,7 +18,7 @@ readonly FLAGGER='https://github.com/fluxcd/flagger//kustomize/istio?ref=v1.44.0
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly ROOT
 members=2
-engine=flagger
+engine=hub
 dry_run=false
 work=
 
@@ -86,7 +86,7 @@ install_hub() {
   run kubectl --context "kind-$HUB" --namespace fleet-rollout-system rollout status deployment/fleet-rollout-controller --timeout=180s
 }
 
-# What the guide asks for in a member: Istio, the public gateway, Prometheus; and an engine for the canaries.
+# What the guide asks for in a member: Istio, the public gateway, Prometheus; and Flagger where it runs the canaries.
 install_member() {
   local context=kind-$1
   run istioctl install --context "$context" --set profile=default --skip-confirmation
@@ -144,6 +144,9 @@ fleet() {
   for name in $(member_names); do
     printf -- '  - {kind: AttachedCluster, name: %s}\n' "$name"
   done
+  if [[ $engine == flagger ]]; then
+    printf '  rolloutEngine: {mode: Flagger}\n'
+  fi
 }
 
 up() {
@@ -186,7 +189,7 @@ main() {
         ;;
       --engine)
         engine=${2:-}
-        [[ $engine == flagger || $engine == none ]] || fail "--engine takes flagger or none, not '$engine'"
+        [[ $engine == flagger || $engine == hub ]] || fail "--engine takes hub or flagger, not '$engine'"
         shift
         ;;
       --dry-run) dry_run=true ;;

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,35 @@ async def test_cancelling_the_caller_ends_the_program(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert is_gone(int(note.read_text()))
+
+
+async def test_cancelling_while_the_program_is_being_started_ends_its_grandchildren(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, started = tmp_path / "pid", asyncio.Event()
+    create = asyncio.create_subprocess_exec
+
+    async def slow(*argv: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await create(*argv, **options)
+        started.set()
+        while not (note.exists() and note.read_text()):
+            await asyncio.sleep(0.01)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow)
+    code = (
+        "import subprocess, sys, pathlib, time;"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        f"pathlib.Path({str(note)!r}).write_text(str(p.pid)); time.sleep(600)"
+    )
+    running = asyncio.create_task(run(python(code), timeout=600))
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 60)
+    async with asyncio.timeout(60):
+        while not is_gone(int(note.read_text())):
+            await asyncio.sleep(0.01)
 
 
 async def test_memory_is_capped() -> None:

@@ -13,6 +13,8 @@ from fleet_rollout_api.kustomization import KustomizationSpec
 from fleet_rollout_api.meta import Conditions, Model, ObjectMeta, Rule, Time, checked
 from fleet_rollout_api.rollout import RolloutConfig
 
+Engine = Literal["hub", "agent", "flagger"]
+
 
 class ClusterReference(Model):
     """A member, or the hub itself (`kind: currentCluster`, `name: host`)."""
@@ -47,7 +49,7 @@ class ClusterSyncSpec(Model):
     artifact: WantedArtifact | None = Field(None, description="The content to apply; nothing yet when left out.")
     kustomization: KustomizationSpec = Field(description="What to make of it.")
     rollout: RolloutConfig | None = Field(None, description="How new versions get their traffic.")
-    engine: Literal["flagger"] = Field("flagger", description="What runs the canary.")
+    engine: Engine = Field("hub", description="What runs the canary: hub, agent or flagger.")
     requested_at: Annotated[str, Field(max_length=256)] | None = Field(
         None, description="The last request to look again."
     )
@@ -105,6 +107,8 @@ class RolloutRecord(Model):
     service: str = Field(description="Service in front of it.")
     provider: str = Field("", description="What routes the traffic.")
     host: str | None = Field(None, description="Host of the rule that was written into the shared Ingress.")
+    ingress: str | None = Field(None, description="The user's own Ingress that the canary's is made from.")
+    route: str | None = Field(None, description="The user's own ApisixRoute that the canary's is made from.")
     replicas: int | None = Field(None, description="Git's number of replicas, for when the rollout is removed.")
     objects: list[InventoryEntry] = Field(default_factory=list, description="What the translation brought.")
     canary: str | None = Field(None, description="Name of the Canary.")

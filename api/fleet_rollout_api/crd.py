@@ -18,7 +18,7 @@ from fleet_rollout_api.application import Application
 from fleet_rollout_api.application_status import ApplicationStatus
 from fleet_rollout_api.attached_cluster import AttachedCluster
 from fleet_rollout_api.cluster_sync import ClusterSync
-from fleet_rollout_api.flagger import AlertProvider, Canary, MetricTemplate
+from fleet_rollout_api.flagger import OLD_VERSION, AlertProvider, Canary, MetricTemplate
 from fleet_rollout_api.fleet import Fleet
 from fleet_rollout_api.meta import Model
 from fleet_rollout_api.schema import Schema, structural
@@ -47,7 +47,10 @@ AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a CRD says beside the schema. `foreign`: a kind of Flagger's, which accepts what Flagger accepts."""
+    """What a CRD says beside the schema. `foreign`: a kind of Flagger's, which accepts what Flagger accepts.
+
+    `old_versions` are served beside the model's own, with the same schema.
+    """
 
     model: type[Model]
     plural: str
@@ -57,6 +60,7 @@ class Kind:
     category: str = "kurator-dev"
     name_limit: int | None = None
     foreign: bool = False
+    old_versions: tuple[str, ...] = ()
 
 
 HUB_KINDS = (
@@ -112,6 +116,7 @@ MEMBER_KINDS = (
         ),
         category="all",
         foreign=True,
+        old_versions=(OLD_VERSION,),
     ),
     Kind(MetricTemplate, "metrictemplates", (Column("Provider", ".spec.provider.type"),), category="all", foreign=True),
     Kind(AlertProvider, "alertproviders", (Column("Type", ".spec.type"),), category="all", foreign=True),
@@ -139,19 +144,19 @@ def crd(kind: Kind) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": f"{kind.plural}.{group}"}
     if kind.foreign:
         metadata["annotations"] = {"helm.sh/resource-policy": "keep"}
-    served = {
-        "name": version,
-        "served": True,
-        "storage": True,
+    common = {
         "subresources": {"status": {}},
         "additionalPrinterColumns": [column.as_schema() for column in kind.columns],
         "schema": {"openAPIV3Schema": _root(kind)},
     }
+    versions = [
+        {"name": each, "served": True, "storage": each == version, **common} for each in (version, *kind.old_versions)
+    ]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": metadata,
-        "spec": {"group": group, "names": names, "scope": "Namespaced", "versions": [served]},
+        "spec": {"group": group, "names": names, "scope": "Namespaced", "versions": versions},
     }
 
 

@@ -17,7 +17,7 @@ from fleet_rollout_api.flagger_metrics import (
     ThresholdRange,
 )
 from fleet_rollout_api.flagger_service import CanaryService
-from fleet_rollout_api.meta import Model, Number, ObjectMeta, Time, checked
+from fleet_rollout_api.meta import Model, Number, ObjectMeta, Rule, Time, checked
 from fleet_rollout_api.routing import RequestMatch
 
 __all__ = [
@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 FLAGGER_API = "flagger.app/v1beta1"
+# What older guides write. The fields are the same, so that the API server converts by changing the name alone.
+OLD_VERSION = "v1alpha3"
 # Flagger's pattern, not anchored at the end: "1m30s" is let in, and read by its Go code.
 Interval = Annotated[str, Field(pattern=r"^[0-9]+(m|s)")]
 
@@ -218,6 +220,10 @@ class Analysis(Model):
 class CanarySpec(Model):
     """The workload, its routes and the judgement of its new versions."""
 
+    model_config = checked(
+        Rule("has(self.analysis) || has(self.canaryAnalysis)", "set analysis: how a new version is judged", ".analysis")
+    )
+
     provider: ProviderName | None = Field(None, description="What routes the traffic; the engine's own when left out.")
     metrics_server: str | None = Field(None, description="Prometheus for the built-in queries.")
     progress_deadline_seconds: Number | None = Field(None, description="Seconds to become ready; 600.")
@@ -230,7 +236,8 @@ class CanarySpec(Model):
     skip_analysis: bool | None = Field(None, description="Promote at once, unmeasured.")
     revert_on_deletion: bool | None = Field(None, description="Put workload and routes back on deletion.")
     suspend: bool | None = Field(None, description="Stop where it is.")
-    analysis: Analysis = Field(description="How a new version is judged.")
+    analysis: Analysis | None = Field(None, description="How a new version is judged.")
+    canary_analysis: Analysis | None = Field(None, description="Old name of analysis; read where that is left out.")
 
 
 class CanaryCondition(Model):

@@ -10,7 +10,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fleet_rollout_api.flagger_metrics import MetricTemplateSpec, ThresholdRange
+from fleet_rollout_api.flagger_service import GatewayRef
 from fleet_rollout_api.meta import EmptyIsUnset, Metadata, Model, NamespaceText, OptionalText, Rule, checked
+from fleet_rollout_api.providers import (
+    KNATIVE_API,
+    PROVIDER_RULES,
+    IngressReference,
+    Provider,
+    RouteReference,
+    UpstreamReference,
+)
 from fleet_rollout_api.routing import CorsPolicy, Headers, RequestMatch, Retries
 
 Weight = Annotated[int, Field(ge=1, le=100)]
@@ -20,14 +29,23 @@ WorkloadName = Annotated[str, Field(min_length=1, max_length=253 - len("-primary
 ServiceName = Annotated[str, Field(min_length=1, max_length=63 - len("-primary"))]
 TESTER_SUFFIX = "-testloader"
 METRIC_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
-Provider = Literal["istio", "kuma", "nginx"]
 
 
 class WorkloadReference(Model):
     """The workload in the member whose new versions are analysed."""
 
+    model_config = checked(
+        Rule(
+            f"self.kind != 'Service' || self.apiVersion == '{KNATIVE_API}'",
+            f"a workload of kind Service is Knative's: set apiVersion: {KNATIVE_API}",
+            ".apiVersion",
+        )
+    )
+
     api_version: str = Field("apps/v1", description="Its API version.")
-    kind: Literal["Deployment", "DaemonSet"] = Field("Deployment", description="Deployment or DaemonSet.")
+    kind: Literal["Deployment", "DaemonSet", "Service"] = Field(
+        "Deployment", description="Deployment or DaemonSet; Service with provider knative."
+    )
     name: WorkloadName = Field(description="Its name; the Canary gets the same.")
     namespace: NamespaceText = Field(
         None, description="Its namespace in the member; the kustomization's targetNamespace when left out."
@@ -72,16 +90,40 @@ class TrafficRouting(Model):
             "match needs analysisTimes (A/B testing: how many checks), or canaryStrategy",
             ".match",
         ),
+        Rule(
+            "!has(self.host) || size(self.host) == 0 || !has(self.ingressRef)",
+            "host and ingressRef exclude each other: an Ingress that is made for the host, or one of one's own",
+            ".ingressRef",
+        ),
+        Rule(
+            "!has(self.mirrorWeight) || (has(self.mirror) && self.mirror)",
+            "mirrorWeight needs mirror: true",
+            ".mirrorWeight",
+        ),
     )
 
     timeout_seconds: Seconds | None = Field(None, description="Time-out of a request; none when 0 or left out.")
     gateways: list[str] | None = Field(None, description="Istio gateways; the mesh's own when left out.")
-    hosts: list[str] | None = Field(None, description="Host names of the route; the Service's when left out.")
-    retries: Retries | None = Field(None, description="Retries of failed requests (istio).")
-    headers: Headers | None = Field(None, description="Changes to headers (istio).")
-    cors_policy: CorsPolicy | None = Field(None, description="Cross-origin rules (istio).")
+    gateway_refs: Annotated[list[GatewayRef], Field(max_length=32)] | None = Field(
+        None, description="Gateways that the route attaches to; required with gatewayapi."
+    )
+    hosts: list[str] | None = Field(
+        None, description="Host names of the route (istio, gatewayapi; with SMI the first is the root service)."
+    )
+    retries: Retries | None = Field(None, description="Retries of failed requests (istio, contour).")
+    headers: Headers | None = Field(None, description="Changes to headers (istio, gatewayapi).")
+    cors_policy: CorsPolicy | None = Field(None, description="Cross-origin rules (istio, gatewayapi:v1).")
     host: Annotated[Annotated[str, Field(max_length=253)] | None, EmptyIsUnset] = Field(
-        None, description="Domain name of the Ingress. Only for nginx, where it is required."
+        None, description="Domain name of the Ingress that is made. Only for nginx: this or ingressRef is required."
+    )
+    ingress_ref: IngressReference | None = Field(
+        None, description="An Ingress of one's own that leads to the Service; nginx may, skipper must have one."
+    )
+    route_ref: RouteReference | None = Field(
+        None, description="The ApisixRoute that leads to the Service; required with apisix."
+    )
+    upstream_ref: UpstreamReference | None = Field(
+        None, description="The Upstream of Gloo whose settings are copied (gloo)."
     )
     protocol: OptionalText = Field(None, description="Protocol of the Service's port. Only for kuma: http by default.")
     canary_strategy: CanaryStrategy | None = Field(None, description="Shift traffic by shares of it.")
@@ -91,6 +133,10 @@ class TrafficRouting(Model):
     match: Annotated[list[RequestMatch], Field(max_length=100)] | None = Field(
         None, description="Requests that get the new version; any entry is enough."
     )
+    mirror: bool | None = Field(
+        None, description="Send the new version copies of requests first (istio, gatewayapi with analysisTimes)."
+    )
+    mirror_weight: Weight | None = Field(None, description="Percent of the requests to copy; all when left out.")
 
 
 class Metric(Model):
@@ -179,12 +225,7 @@ class RolloutConfig(Model):
     """Bring new versions of one workload to traffic step by step, judged by the member's own metrics."""
 
     model_config = checked(
-        Rule(
-            "self.trafficRoutingProvider != 'nginx' || (has(self.rolloutPolicy.trafficRouting)"
-            " && has(self.rolloutPolicy.trafficRouting.host) && size(self.rolloutPolicy.trafficRouting.host) > 0)",
-            "provider nginx needs rolloutPolicy.trafficRouting.host, the domain name of the Ingress",
-            ".rolloutPolicy.trafficRouting",
-        ),
+        *PROVIDER_RULES,
         Rule(
             f"!has(self.testLoader) || !self.testLoader || size(self.workload.name) <= {63 - len(TESTER_SUFFIX)}",
             f"with testLoader, workload.name may have {63 - len(TESTER_SUFFIX)} characters:"

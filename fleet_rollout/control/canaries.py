@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from fleet_rollout.control.engine.engines import Engines, Scope
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import World
 from fleet_rollout.kube.member import MOST_WATCHES
@@ -20,8 +21,6 @@ MIRRORED = (
     "trackedConfigs",
     "conditions",
 )
-
-Scope = tuple[str, ClusterReference]
 
 
 class Place(NamedTuple):
@@ -41,8 +40,10 @@ class Place(NamedTuple):
 class Canaries:
     """Follows the Canaries that ClusterSyncs ask for; nothing is watched where none does."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, engines: Engines) -> None:
         self._world = world
+        self._engines = engines
+        self._adopting: set[Scope] = set()
         self._places: dict[Key, Place] = {}
         # By member, for a fleet has many of them.
         self._followed: dict[Scope, dict[Key, Place]] = {}
@@ -65,11 +66,23 @@ class Canaries:
             del self._followed[place.scope][key]
             self._watch(place.scope)
 
+    def look_around(self, scope: Scope) -> None:
+        """Watch all Canaries of a member while its Fleet wants plain ones driven, too."""
+        wanted = self._engines.adopts_plain(scope)
+        if wanted == (scope in self._adopting):
+            return
+        (self._adopting.add if wanted else self._adopting.discard)(scope)
+        self._watch(scope)
+
     def _watch(self, scope: Scope) -> None:
-        namespaces = {place.namespace for place in self._followed[scope].values()}
-        if not namespaces:
-            del self._followed[scope]
-        self._drop_unwatched(scope, namespaces)
+        followed = self._followed.get(scope, {})
+        namespaces = {place.namespace for place in followed.values()} if scope not in self._adopting else None
+        if not followed:
+            self._followed.pop(scope, None)
+        if namespaces is not None:
+            self._drop_unwatched(scope, namespaces)
+        if namespaces == set():
+            self._engines.leave(scope)
         hub_namespace, cluster = scope
 
         def changed(event: Any) -> None:
@@ -89,8 +102,9 @@ class Canaries:
             self._objects[scope] = {where: obj for where, obj in seen.items() if where[0] in namespaces}
 
     def _changed(self, scope: Scope, event: Any) -> None:
-        if event.type == "SYNCED" or scope not in self._followed:
+        if event.type == "SYNCED" or (scope not in self._followed and scope not in self._adopting):
             return
+        self._engines.told(scope, event)
         metadata = event.obj["metadata"]
         where = (metadata["namespace"], metadata["name"])
         seen = self._objects.setdefault(scope, {})
@@ -98,7 +112,7 @@ class Canaries:
             seen.pop(where, None)
         else:
             seen[where] = trimmed(event.obj)
-        for key, followed in self._followed[scope].items():
+        for key, followed in self._followed.get(scope, {}).items():
             if (followed.namespace, followed.name) == where:
                 self._world.queues.syncs.add(key)
 

@@ -86,5 +86,5 @@ def _version(obj: dict[str, Any]) -> tuple[str, str]:
 
 
 def _is_current(live: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    version = wanted["spec"]["versions"][0]["name"]
-    return schema_of(live, version) == schema_of(wanted, version)
+    versions = [version["name"] for version in wanted["spec"]["versions"]]
+    return all(schema_of(live, version) == schema_of(wanted, version) for version in versions)

@@ -9,6 +9,7 @@ import random
 from datetime import datetime
 from typing import Any
 
+from fleet_rollout.control.canaries import Canaries
 from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.orphans import Orphans
@@ -18,6 +19,7 @@ from fleet_rollout.decide.intervals import jittered, parse_time
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout_api.attached_cluster import AttachedCluster, AttachedClusterStatus
+from fleet_rollout_api.cluster_sync import ClusterReference
 
 RESOURCES = {resource.kind: resource for resource in (ATTACHED_CLUSTERS, CLUSTERS)}
 UNREACHABLE_CHECK = 5.0
@@ -33,9 +35,10 @@ class MemberReconciler:
 
     kind = "Member"
 
-    def __init__(self, world: World, writes: HubWrites) -> None:
+    def __init__(self, world: World, writes: HubWrites, canaries: Canaries) -> None:
         self._world = world
         self._writes = writes
+        self._canaries = canaries
         self._orphans = Orphans(world)
         self._was_ready: dict[Key, bool] = {}
         self._cleared: set[Key] = set()
@@ -51,9 +54,11 @@ class MemberReconciler:
         failure = await self._check(kind, name, key.namespace, obj)
         await self._show(kind, obj, failure)
         is_ready = failure is None
-        if is_ready and not self._was_ready.get(key, False):
-            self._returned(key, kind, name)
+        if is_ready is not self._was_ready.get(key, False):
+            self._wake(key, kind, name)
         self._was_ready[key] = is_ready
+        if is_ready:
+            self._canaries.look_around((key.namespace, ClusterReference(kind=kind, name=name)))
         if is_ready and key not in self._cleared:
             await self._clear(key, kind, name)
         elif not is_ready:
@@ -97,8 +102,8 @@ class MemberReconciler:
         if await self._orphans.resume(key.namespace, kind, name, cluster):
             self._cleared.add(key)
 
-    def _returned(self, key: Key, kind: str, name: str) -> None:
-        """Everything that waited for this member goes on."""
+    def _wake(self, key: Key, kind: str, name: str) -> None:
+        """What waited for this member goes on; what is under way in one that is lost says so."""
         for obj in self._world.store.all(CLUSTER_SYNCS.plural, key.namespace):
             if obj["spec"]["cluster"] == {"kind": kind, "name": name}:
                 self._world.queues.syncs.add(Key(key.namespace, obj["metadata"]["name"]))

@@ -15,6 +15,7 @@ from fleet_rollout.decide.inventory import Ref
 from fleet_rollout.decide.names import MANAGER_ROLLOUT, MANAGER_SCALE, MANAGER_SYNC
 from fleet_rollout.decide.traffic_names import INGRESS, PRIMARY_SUFFIX
 from fleet_rollout.decide.translate_removal import Removal
+from fleet_rollout.decide.translate_routes import COPIES, routing_objects
 from fleet_rollout.errors import FleetRolloutError, Waiting
 from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind
 from fleet_rollout.kube.errors import kube_errors
@@ -22,10 +23,6 @@ from fleet_rollout_api.cluster_sync import ClusterSync, ClusterSyncStatus, Rollo
 
 POLL = 1.0
 MOST_STEPS = 40
-ROUTES = (
-    ("networking.istio.io/v1beta1", "VirtualService"),
-    ("kuma.io/v1alpha1", "TrafficRoute"),
-)
 
 
 @dataclass
@@ -103,8 +100,7 @@ class Removals:
             _get(cluster, version, kind, workload + PRIMARY_SUFFIX, namespace),
             _get(cluster, "v1", "Service", service, namespace),
             _get(cluster, "networking.k8s.io/v1", "Ingress", INGRESS, namespace),
-            _get(cluster, "networking.k8s.io/v1", "Ingress", f"{INGRESS}-canary", namespace),
-            *(_get(cluster, api, route, service, namespace) for api, route in ROUTES),
+            *(_get(cluster, ref.api_version, ref.kind, ref.name, namespace) for ref in routing_objects(record)),
         )
         canary, deployed, primary, live_service, ingress, *routes = found
         return Removal(
@@ -196,8 +192,8 @@ async def _get(cluster: Cluster, api_version: str, kind: str, name: str, namespa
 
 
 def _is_engines(route: dict[str, Any], canary: dict[str, Any] | None) -> bool:
-    """Whether the route belongs to this Canary; TrafficRoutes are cluster-scoped and carry no owner."""
+    """Whether the route belongs to this Canary; TrafficRoutes are cluster-scoped, and one taken over has no owner."""
     owners = route["metadata"].get("ownerReferences") or []
     if any(owner["kind"] == "Canary" for owner in owners):
         return canary is None or any(owner["uid"] == canary["metadata"]["uid"] for owner in owners)
-    return bool(route["kind"] != "Ingress")
+    return route["kind"] not in COPIES

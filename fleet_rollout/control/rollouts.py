@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet_rollout.control.canaries import Canaries, Place
 from fleet_rollout.control.draft import Draft
+from fleet_rollout.control.engine.engines import Engines
 from fleet_rollout.control.ingresses import INGRESSES, write_ingress
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.member_crds import MemberCrds
@@ -18,6 +19,8 @@ from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import FLEETS, World
 from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide.canary.claim import is_under_way
+from fleet_rollout.decide.engines import governing
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.decide.inventory import union
 from fleet_rollout.decide.names import MANAGER_ROLLOUT
@@ -28,6 +31,7 @@ from fleet_rollout.decide.translate import (
     Live,
     Translation,
     Wanted,
+    ingress_rule,
     is_replaced,
     objects_to_remove,
     translate,
@@ -52,10 +56,13 @@ SCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpo
 class Rollouts:
     """Works on the draft; writes it before the first write of the translation."""
 
-    def __init__(self, world: World, targets: Targets, removals: Removals) -> None:
+    def __init__(
+        self, world: World, targets: Targets, removals: Removals, engines: Engines, canaries: Canaries
+    ) -> None:
         self._world = world
         self._targets = targets
-        self._canaries = Canaries(world)
+        self._engines = engines
+        self._canaries = canaries
         self._crds = MemberCrds()
         self._removals = removals
         self._failures: dict[Key, int] = {}
@@ -71,9 +78,20 @@ class Rollouts:
             self.forget(draft.key)
             return
         self._canaries.follow(draft.key, place)
+        self._show_rival(draft)
         canary, record = self._canaries.canary(draft.key), draft.status.rollout
         if canary is not None and record is not None and is_news(record.canary_status, canary["status"]):
             draft.change(rollout=observed(record, canary["status"]))
+
+    def _show_rival(self, draft: Draft) -> None:
+        """Another engine at work on the Canary is told here; ours has stopped."""
+        is_told = self._rival(draft) is not None or _is_contested(draft)
+        if is_told and draft.sync.spec.rollout is not None:
+            self._succeed(draft)
+
+    def _rival(self, draft: Draft) -> str | None:
+        place = place_of(draft.sync)
+        return self._engines.problem(place.scope, place.namespace, place.name) if place is not None else None
 
     def wanted(self, sync: ClusterSync) -> Wanted | None:
         """What is to be translated, with what fleet and settings add."""
@@ -89,18 +107,10 @@ class Rollouts:
         )
 
     def _fleet(self, sync: ClusterSync) -> Fleet | None:
-        """The Fleet that names this cluster; the older one where several do."""
+        """The Fleet that names this cluster; the oldest where several do."""
         store = self._world.store
-        fleets = [store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, sync.metadata.namespace)]
-        named = [
-            fleet
-            for fleet in fleets
-            if any(
-                (m.kind or "Cluster", m.name) == (sync.spec.cluster.kind, sync.spec.cluster.name)
-                for m in fleet.spec.clusters
-            )
-        ]
-        return min(named, key=lambda fleet: fleet.metadata.creation_timestamp or "", default=None)
+        found = store.all(FLEETS.plural, sync.metadata.namespace)
+        return governing((store.model(FLEETS.plural, obj, Fleet) for obj in found), sync.spec.cluster)
 
     async def prepare(self, draft: Draft) -> None:
         """Before the objects are applied: the namespace takes part in the mesh before any Pod starts in it."""
@@ -126,8 +136,9 @@ class Rollouts:
         if wanted is None and record is None:
             draft.change(conditions=conds.remove(draft.status.conditions, ROLLOUT_READY))
             return None
-        is_ready = conds.is_true(draft.status.conditions, ROLLOUT_READY)
-        if not applied and is_ready and record is not None and not is_replaced(record, wanted):
+        is_ready = conds.is_true(draft.status.conditions, ROLLOUT_READY) or _is_contested(draft)
+        is_settled = is_ready and not self._is_cut_off(draft.sync)
+        if not applied and is_settled and record is not None and not is_replaced(record, wanted):
             return None
         try:
             again = await self._bring(draft, wanted, record)
@@ -137,6 +148,14 @@ class Rollouts:
             return self._failed(draft, error.reason, error.message, error)
         self._failures.pop(draft.key, None)
         return again
+
+    def _is_cut_off(self, sync: ClusterSync) -> bool:
+        """Whether an analysis is under way in a member that does not answer: a look at it shall tell."""
+        reference = sync.spec.cluster
+        status = (sync.status.rollout.canary_status if sync.status.rollout is not None else None) or {}
+        if not is_under_way(status) and status.get("phase") != "Initializing":
+            return False
+        return self._world.members.state(reference.kind, reference.name, sync.metadata.namespace) == "unreachable"
 
     async def _bring(self, draft: Draft, wanted: Wanted | None, record: RolloutRecord | None) -> float | None:
         cluster = self._targets.cluster(draft.sync)
@@ -150,7 +169,7 @@ class Rollouts:
         assert wanted is not None
         with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):
             schemas = await self._crds.ensure(cluster)
-            live = await self._read(cluster, wanted, schemas)
+            live = await self._read(cluster, wanted, schemas, record)
             translation = translate(wanted, live, record)
             # Once more: what stood in the way when the objects were applied may be gone.
             await self._prepare(draft, cluster, live.namespace, translation.namespace)
@@ -160,21 +179,24 @@ class Rollouts:
         self._succeed(draft)
         return None
 
-    async def _read(self, cluster: Cluster, wanted: Wanted, schemas: dict[str, Any]) -> Live:
+    async def _read(
+        self, cluster: Cluster, wanted: Wanted, schemas: dict[str, Any], record: RolloutRecord | None
+    ) -> Live:
         namespace = wanted.namespace
         if not namespace:
             return Live()
         found, service, ingress, scalers = await asyncio.gather(
             cluster.get(NAMESPACES, namespace),
             cluster.get(SERVICES, wanted.rollout.service_name, namespace),
-            self._ingress(cluster, wanted),
+            self._ingress(cluster, wanted, record),
             cluster.list(SCALERS, namespace),
         )
         return Live(namespace=found, service=service, ingress=ingress, scalers=scalers[0], schemas=schemas)
 
     @staticmethod
-    async def _ingress(cluster: Cluster, wanted: Wanted) -> dict[str, Any] | None:
-        if wanted.rollout.traffic_routing_provider != "nginx":
+    async def _ingress(cluster: Cluster, wanted: Wanted, record: RolloutRecord | None) -> dict[str, Any] | None:
+        """The shared Ingress, where a rule in it is ours or is to be."""
+        if ingress_rule(wanted.rollout) is None and (record is None or record.host is None):
             return None
         return await cluster.get(INGRESSES, INGRESS, wanted.namespace)
 
@@ -209,7 +231,11 @@ class Rollouts:
         draft.change(rollout=record)
 
     def _succeed(self, draft: Draft) -> None:
-        rollout = draft.sync.spec.rollout
+        """The translation is carried out; whether our engine may work with it is another question."""
+        rollout, rival = draft.sync.spec.rollout, self._rival(draft)
+        if rival is not None:
+            self._condition(draft, "False", conds.ENGINE_CONFLICT, rival)
+            return
         assert rollout is not None
         message = f"Canary {rollout.workload.namespace}/{rollout.workload.name} is as wanted"
         self._condition(draft, "True", "Translated", message)
@@ -265,6 +291,12 @@ class Rollouts:
             if wanted is not None and not is_replaced(record, wanted):
                 return other
         return None
+
+
+def _is_contested(draft: Draft) -> bool:
+    """Whether another engine was seen at work: that is no reason to write the translation again."""
+    shown = conds.get(draft.status.conditions, ROLLOUT_READY)
+    return shown is not None and shown.reason == conds.ENGINE_CONFLICT
 
 
 def place_of(sync: ClusterSync) -> Place | None:

@@ -17,6 +17,8 @@ import aiohttp
 from fleet_rollout import measures
 from fleet_rollout.control.applications import ApplicationReconciler
 from fleet_rollout.control.artifacts import ArtifactReconciler
+from fleet_rollout.control.canaries import Canaries
+from fleet_rollout.control.engine.engines import Engines
 from fleet_rollout.control.hub import HubEvents, Sockets
 from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.loop import Key, Loop
@@ -156,7 +158,9 @@ class Service:
             targets = Targets(world)
             artifacts = ArtifactReconciler(world)
             objects = Objects(world, targets, artifacts)
-            rollouts = Rollouts(world, targets, Removals(world, objects))
+            engines = Engines(world)
+            canaries = Canaries(world, engines)
+            rollouts = Rollouts(world, targets, Removals(world, objects), engines, canaries)
             applications = ApplicationReconciler(world, writes, artifacts)
             loops = (
                 Loop(artifacts, world.queues.sources, self._settings, workers=self._settings.source_workers),
@@ -167,12 +171,19 @@ class Service:
                     self._settings,
                     workers=self._settings.workers,
                 ),
-                Loop(MemberReconciler(world, writes), world.queues.members, self._settings, workers=MEMBER_WORKERS),
+                Loop(
+                    MemberReconciler(world, writes, canaries),
+                    world.queues.members,
+                    self._settings,
+                    workers=MEMBER_WORKERS,
+                ),
             )
             Triggers(world, applications.rest).listen()
-            await self._work(world, loops, artifacts)
+            await self._work(world, loops, artifacts, engines)
 
-    async def _work(self, world: World, loops: tuple[Loop, ...], artifacts: ArtifactReconciler) -> None:
+    async def _work(
+        self, world: World, loops: tuple[Loop, ...], artifacts: ArtifactReconciler, engines: Engines
+    ) -> None:
         served = await self._read(world)
         self._health.is_reading = self._health.is_leading = True
         log.info("leading", extra={"epoch": world.epoch()})
@@ -185,6 +196,7 @@ class Service:
                     group.create_task(self._relist(world, served)),
                     group.create_task(world.recorder.run()),
                     group.create_task(artifacts.collect()),
+                    group.create_task(engines.run()),
                 ]
                 working = [group.create_task(loop.run()) for loop in loops]
                 await self._stop.wait()
@@ -208,7 +220,7 @@ class Service:
         settings = self._settings
         clock = asyncio.get_running_loop().time
         hub = Cluster(self._connection, settings, fence=leadership.check)
-        members = Members(settings, fence=leadership.check)
+        members = Members(settings, fence=leadership.check, host=self._connection)
         queues = Queues(Queue[Key](clock), Queue[Key](clock), Queue[Key](clock), Queue[Key](clock))
         observe(queues)
         try:

@@ -9,9 +9,9 @@ from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.names import APP_LABEL
 from fleet_rollout.errors import Transient, Waiting
 from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.member import HOST_KIND
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync
 
-HOST_KIND = "currentCluster"
 PLURALS = {"AttachedCluster": ATTACHED_CLUSTERS.plural, "Cluster": CLUSTERS.plural}
 
 

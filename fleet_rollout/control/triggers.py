@@ -45,8 +45,13 @@ class Triggers:
             self._world.queues.sources.add(key, priority=priority)
 
     def _fleet(self, key: Key, before: Object | None, after: Object | None, priority: int) -> None:
-        if not _is_same_but_status(before, after):
-            self._applications_of(key.namespace, priority)
+        if _is_same_but_status(before, after):
+            return
+        self._applications_of(key.namespace, priority)
+        for kind in (ATTACHED_CLUSTERS, CLUSTERS):
+            for obj in self._world.store.all(kind.plural, key.namespace):
+                name = obj["metadata"]["name"]
+                self._world.queues.members.add(member_key(key.namespace, kind.kind, name), priority=priority)
 
     def _cluster(self, key: Key, before: Object | None, after: Object | None, priority: int) -> None:
         obj = after or before

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide.engines import conflict_message
 from fleet_rollout.decide.plan import SyncPlan
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.rollout_phase import Verdict
@@ -97,10 +98,11 @@ def _conditions(whole: _Whole, previous: Mapping[str, Any] | None, now: datetime
         conds.ROLLOUT_HEALTHY: _rollout_healthy(whole.rows),
     }
     found = _known(previous)
-    if missing := _engine_missing(whole):
-        wanted[conds.ENGINE_MISSING] = missing
-    else:
-        found = conds.remove(found, conds.ENGINE_MISSING)
+    for type_, standing in _warnings(whole).items():
+        if standing is None:
+            found = conds.remove(found, type_)
+        else:
+            wanted[type_] = standing
     return _set(found, wanted, now, whole.application.metadata.generation)
 
 
@@ -236,17 +238,29 @@ def _rollout_healthy(rows: Sequence[RowState]) -> Standing:
     return Standing("True", "RolloutSucceeded")
 
 
+def _warnings(whole: _Whole) -> dict[str, Standing | None]:
+    """What holds up nothing and is there only while it is so."""
+    return {conds.ENGINE_MISSING: _engine_missing(whole), conds.ENGINE_CONFLICT: _engine_conflict(whole)}
+
+
 def _engine_missing(whole: _Whole) -> Standing | None:
-    """Where a Fleet wants Flagger to be installed and nothing in the member acts on the Canary; holds up nothing."""
-    engines = whole.plan.engines
+    """Where a Fleet wants Flagger to be installed and nothing in the member acts on the Canary."""
+    fleets = whole.plan.uninstalled
     missing = [
-        row for row in whole.rows if row.policy in engines and row.verdict is not None and row.engine_says is None
+        row
+        for row in whole.rows
+        if (row.policy, row.cluster) in fleets and row.verdict is not None and row.engine_says is None
     ]
     if not missing:
         return None
-    fleets = ", ".join(dict.fromkeys(engines[row.policy] for row in missing))
-    message = f"{fleets} spec.plugin.flagger is not carried out yet; install Flagger by hand in {places(missing)}"
+    named = ", ".join(dict.fromkeys(fleets[row.policy, row.cluster] for row in missing))
+    message = f"{named} spec.plugin.flagger is not carried out yet; install Flagger by hand in {places(missing)}"
     return Standing("True", "NotSupportedYet", message)
+
+
+def _engine_conflict(whole: _Whole) -> Standing | None:
+    conflicts = whole.plan.conflicts
+    return Standing("True", "FleetsDisagree", conflict_message(conflicts)) if conflicts else None
 
 
 def _fitting(rows: Sequence[RowState], room: int) -> tuple[list[Status], int]:

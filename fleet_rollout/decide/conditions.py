@@ -21,7 +21,9 @@ STALLED = "Stalled"
 HEALTHY = "Healthy"
 SOURCE_READY = "SourceReady"
 ROLLOUT_HEALTHY = "RolloutHealthy"
-ENGINE_MISSING = "EngineMissing"  # there only while it is True
+# There only while they are True.
+ENGINE_MISSING = "EngineMissing"
+ENGINE_CONFLICT = "EngineConflict"
 
 # Readers look at these first; all others follow, those set at the newest generation before the rest.
 FIRST = {STALLED: 0, RECONCILING: 1, READY: 2}

@@ -10,11 +10,12 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fleet_rollout.decide import conditions, dependencies, names
+from fleet_rollout.decide import conditions, dependencies, engines, names
 from fleet_rollout.decide.placement import Clusters, Fleets, Placement, destination_of, resolve
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout_api.application import Application, SyncPolicy
-from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, ClusterSyncSpec, WantedArtifact
+from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, ClusterSyncSpec, Engine, WantedArtifact
+from fleet_rollout_api.fleet import Fleet
 from fleet_rollout_api.meta import ObjectMeta, ObjectName, OwnerReference
 
 Identity = tuple[str, ClusterReference]
@@ -55,8 +56,9 @@ class Held:
 class SyncPlan:
     """What to do on the hub, and the rows that the status shows, policy by policy in the fleet's order.
 
-    `complete`: everything that the plan depends on had been read. `engines`: by policy with a rollout, the Fleet that
-    wants Flagger to be installed (`spec.plugin.flagger`).
+    `complete`: everything that the plan depends on had been read. `uninstalled`: by policy with a rollout and cluster,
+    the Fleet that wants Flagger to be installed there (`spec.plugin.flagger`). `conflicts`: where a rollout's Fleet is
+    overruled by an older one.
     """
 
     create: tuple[ClusterSync, ...] = ()
@@ -66,20 +68,30 @@ class SyncPlan:
     rows: tuple[Row, ...] = ()
     problems: tuple[Problem, ...] = ()
     complete: bool = True
-    engines: Mapping[str, str] = field(default_factory=dict)
+    uninstalled: Mapping[Identity, str] = field(default_factory=dict)
+    conflicts: tuple[engines.Conflict, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """One policy on one cluster, before it has a name."""
+    """One policy on one cluster, before it has a name.
+
+    `fleet` leads it there; `governing` says what runs the canaries there. None where it is the hub itself.
+    """
 
     policy: str
     source: SyncPolicy
     cluster: ClusterReference
+    fleet: Fleet | None = None
+    governing: Fleet | None = None
 
     @property
     def identity(self) -> Identity:
         return (self.policy, self.cluster)
+
+    @property
+    def engine(self) -> Engine:
+        return engines.ENGINES[engines.engine_of(self.governing)]
 
     @property
     def child(self) -> str:
@@ -144,7 +156,8 @@ def plan_syncs(
         tuple(rows),
         (*_source_problems(application), *scope.problems, *problems),
         complete=not scope.kept and not scope.kept_policies,
-        engines=_engines(application, scope.wanted, fleets),
+        uninstalled=_uninstalled(scope.wanted),
+        conflicts=_conflicts(scope.wanted),
     )
 
 
@@ -165,14 +178,19 @@ def labels_of(application: str, policy: str, cluster: ClusterReference) -> dict[
     }
 
 
-def _engines(application: Application, wanted: Sequence[_Wanted], fleets: Fleets) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for want in wanted:
-        destination = destination_of(application, want.source)
-        fleet = fleets[destination.fleet] if destination is not None else None
-        if fleet is not None and want.source.rollout is not None and "flagger" in (fleet.spec.plugin or {}):
-            found[want.policy] = f"Fleet/{fleet.metadata.namespace}/{fleet.metadata.name}"
-    return found
+def _uninstalled(wanted: Sequence[_Wanted]) -> dict[Identity, str]:
+    return {
+        want.identity: engines.name_of(want.governing)
+        for want in wanted
+        if want.source.rollout is not None and want.governing is not None and engines.wants_flagger(want.governing)
+    }
+
+
+def _conflicts(wanted: Sequence[_Wanted]) -> tuple[engines.Conflict, ...]:
+    found = (
+        engines.conflict(want.cluster, want.fleet, want.governing) for want in wanted if want.source.rollout is not None
+    )
+    return tuple(each for each in found if each is not None)
 
 
 def _source_problems(application: Application) -> list[Problem]:
@@ -195,6 +213,7 @@ def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Sco
     kept_policies: set[str] = set()
     problems: list[Problem] = []
     seen: set[str] = set()
+    named: Mapping[engines.Member, Sequence[Fleet | None]] = engines.fleets_by_member(fleets.values())
     for index, policy in enumerate(application.spec.sync_policies):
         name = names.policy_name(application.metadata.name, index, policy.name)
         problem = _refused(index, name, policy, seen)
@@ -203,7 +222,11 @@ def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Sco
             problems.append(problem)
             continue
         placement = resolve(application, policy, fleets=fleets, clusters=clusters)
-        wanted += [_Wanted(name, policy, cluster) for cluster in placement.clusters]
+        destination = destination_of(application, policy)
+        fleet = fleets.get(destination.fleet) if destination is not None else None
+        for cluster in placement.clusters:
+            claims = named.get((cluster.kind, cluster.name), [None])
+            wanted.append(_Wanted(name, policy, cluster, fleet, claims[0]))
         kept |= {(name, cluster) for cluster in placement.unknown}
         kept_policies |= {name} if placement.everything_unknown else set()
         problems += _new_problems(placement, name, problems)
@@ -289,6 +312,7 @@ def _specs(
             artifact=artifact or (old.spec.artifact if old else None),
             kustomization=policy.model_copy(update={"depends_on": depends_on}),
             rollout=want.source.defaulted().rollout,
+            engine=want.engine,
             requested_at=requested_at or (old.spec.requested_at if old else None),
         )
         specs.append(spec)

@@ -16,10 +16,16 @@ from typing import Any
 
 from fleet_rollout.decide.intervals import parse_time
 from fleet_rollout.decide.traffic_names import SCALE_TO_ZERO_KEY
-from fleet_rollout_api.cluster_sync import Attribution, RolloutRecord
+from fleet_rollout_api.cluster_sync import Attribution, Engine, RolloutRecord
 
 Status = Mapping[str, Any]
 
+# What to look after where a Canary has no status.
+UNSEEN: Mapping[Engine, str] = {
+    "hub": "the engine has not looked at it",
+    "agent": "check that fleet-rollout agent runs in the member",
+    "flagger": "check that Flagger runs in the member",
+}
 PROMOTED = frozenset({"Initialized", "Succeeded"})
 FAILED = "Failed"
 # How far an analysis is; a mere new time is not worth a write.
@@ -141,7 +147,7 @@ def observed(record: RolloutRecord, status: Status | None) -> RolloutRecord:
     return record.model_copy(update={"canary_status": mirrored, "attribution": attribution})
 
 
-def judge(record: RolloutRecord, wanted: str | None) -> Judgement:
+def judge(record: RolloutRecord, wanted: str | None, engine: Engine = "hub") -> Judgement:
     """What the mirrored status says about `wanted`, the fingerprint that is applied (None: nothing is)."""
     attribution, status = record.attribution, record.canary_status
     subject = f"Canary/{record.namespace}/{record.canary or record.workload}"
@@ -149,7 +155,7 @@ def judge(record: RolloutRecord, wanted: str | None) -> Judgement:
         return Judgement(Verdict.WAITING, f"{subject} waits for the wanted revision to be applied")
     phase = _text(status, "phase")
     if phase is None:
-        return Judgement(Verdict.WAITING, f"{subject} has no status yet; check that the engine runs in the member")
+        return Judgement(Verdict.WAITING, f"{subject} has no status yet; {UNSEEN[engine]}")
     if phase not in PROMOTED and phase != FAILED:
         return Judgement(Verdict.RUNNING, f"{subject} is {phase}{_progress(status)}")
     if _is_promoted(attribution, status):

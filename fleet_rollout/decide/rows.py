@@ -154,7 +154,7 @@ def _rolled_out(sync: ClusterSync, applied: Standing) -> tuple[Standing, Verdict
         return Standing("False", translated.reason, translated.message), Verdict.WAITING
     if record is None:
         return Standing("Unknown", "RolloutProgressing", "the rollout is being set up"), Verdict.WAITING
-    found = judge(record, sync.status.applied_fingerprint)
+    found = judge(record, sync.status.applied_fingerprint, sync.spec.engine)
     assert sync.spec.rollout is not None
     note = "; the rollout is suspended" if sync.spec.rollout.rollout_policy.suspend else ""
     standings = {

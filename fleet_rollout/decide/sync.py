@@ -44,7 +44,7 @@ def fingerprint(spec: ClusterSyncSpec) -> str:
         "artifact": spec.artifact.digest if spec.artifact else None,
         "kustomization": policy,
         "rollout": spec.rollout.dump() if spec.rollout else None,
-        "engine": spec.engine,
+        "engine": spec.engine if spec.rollout else None,
     }
     text = json.dumps(wanted, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

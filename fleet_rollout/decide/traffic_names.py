@@ -12,6 +12,7 @@ INGRESS_CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 KUMA_MESH_ANNOTATION = "kuma.io/mesh"
 TESTER_SUFFIX = "-testloader"
 PRIMARY_SUFFIX = "-primary"
+CANARY_SUFFIX = "-canary"
 SCALE_TO_ZERO_KEY = "flagger.app/scale-to-zero"
 
 # What Flagger puts on Services it has taken over, so that GitOps tools leave them alone.
@@ -37,6 +38,13 @@ PROVIDERS: Mapping[str, Provider] = {
     "kuma": Provider("kuma-system", _KUMA, _KUMA),
     "nginx": Provider("ingress-nginx", {}, {}),
 }
+# Of the others Kurator knows nothing: their namespaces are their users' to prepare.
+OTHER = Provider("", {}, {})
+
+
+def provider_of(name: str) -> Provider:
+    """What is known about the provider of this name."""
+    return PROVIDERS.get(name, OTHER)
 
 
 def tester_name(workload: str) -> str:
@@ -53,9 +61,11 @@ def private_tester_url(workload: str, namespace: str) -> str:
     return f"http://{tester_name(workload)}.{namespace}/"
 
 
-def public_tester_url(provider: str, cluster: str) -> str:
-    """Where the load tester that a Fleet's Flagger plug-in installs answers."""
-    namespace = PROVIDERS[provider].namespace
+def public_tester_url(provider: str, cluster: str) -> str | None:
+    """Where the load tester that a Fleet's Flagger plug-in installs answers; None where it installs none."""
+    namespace = provider_of(provider).namespace
+    if not namespace:
+        return None
     return f"http://{namespace}-testloader-{cluster}-loadtester.{namespace}/"
 
 

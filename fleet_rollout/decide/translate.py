@@ -15,12 +15,12 @@ from fleet_rollout.decide.inventory import object_id, stale
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.traffic_names import private_tester_url, public_tester_url
 from fleet_rollout.decide.translate_crd import incompatible
-from fleet_rollout.decide.translate_ingress import IngressWrite, Rule, with_rule
+from fleet_rollout.decide.translate_ingress import IngressWrite, Rule, with_rule, without_rule
 from fleet_rollout.decide.translate_namespace import prepare_namespace
 from fleet_rollout.decide.translate_tester import LoadTester, tester_objects
-from fleet_rollout_api.cluster_sync import InventoryEntry, RolloutRecord
+from fleet_rollout_api.cluster_sync import Engine, InventoryEntry, RolloutRecord
 from fleet_rollout_api.fleet import Fleet
-from fleet_rollout_api.rollout import RolloutConfig
+from fleet_rollout_api.rollout import RolloutConfig, TrafficRouting
 
 Object = dict[str, Any]
 
@@ -32,7 +32,7 @@ class Wanted:
     policy: str
     rollout: RolloutConfig
     cluster: str
-    engine: str = "flagger"
+    engine: Engine = "hub"
     public_tester: bool = False
     tester: LoadTester = field(default_factory=LoadTester)
 
@@ -76,9 +76,9 @@ def translate(wanted: Wanted, live: Live, previous: RolloutRecord | None = None)
         rollout.traffic_routing_provider, wanted.namespace, wanted.policy, live.namespace
     )
     problems += tuple(_found_wrong(wanted, live))
-    if problems or live.service is None:
+    if problems:
         return Translation(namespace, problems=tuple(_about(wanted, problem) for problem in problems))
-    objects = _objects(wanted, live.service, live.scalers)
+    objects = _objects(wanted, live.service or {}, live.scalers)
     ingress = _ingress(wanted, live, previous)
     refused = [found for obj in objects if (found := _schema_problem(obj, live))]
     refused += [ingress] if isinstance(ingress, Problem) else []
@@ -103,9 +103,9 @@ def tester_url(wanted: Wanted) -> str | None:
 
 
 def ingress_rule(rollout: RolloutConfig) -> Rule | None:
-    """The rule that the rollout needs in the shared Ingress."""
+    """The rule that the rollout needs in the shared Ingress; none where it has an Ingress of its own."""
     routing = rollout.rollout_policy.traffic_routing
-    if rollout.traffic_routing_provider != "nginx" or routing is None or not routing.host:
+    if rollout.traffic_routing_provider != "nginx" or routing is None or not routing.host or routing.ingress_ref:
         return None
     return Rule(routing.host, rollout.service_name, rollout.port)
 
@@ -123,10 +123,15 @@ def objects_to_remove(previous: RolloutRecord | None, translation: Translation) 
 
 
 def is_replaced(previous: RolloutRecord, wanted: Wanted | None) -> bool:
-    """Whether the recorded rollout has to be removed as a whole first: it is gone, or about another workload."""
+    """Whether the recorded rollout has to be removed as a whole first.
+
+    So it is when it is gone or about another workload, and when another provider would leave the routes of the last.
+    """
     if wanted is None:
         return True
     workload = wanted.rollout.workload
+    if previous.provider not in ("", wanted.rollout.traffic_routing_provider):
+        return True
     now = (wanted.namespace, workload.kind, workload.name, wanted.rollout.service_name)
     return now != (previous.namespace, previous.workload_kind, previous.workload, previous.service)
 
@@ -134,10 +139,11 @@ def is_replaced(previous: RolloutRecord, wanted: Wanted | None) -> bool:
 def _found_wrong(wanted: Wanted, live: Live) -> list[Problem]:
     rollout = wanted.rollout
     problems = []
-    if live.service is None:
+    # Knative makes the Service of its own accord.
+    if live.service is None and rollout.traffic_routing_provider != "knative":
         problems.append(_no_service(wanted))
     if canaries.commands(rollout) and tester_url(wanted) is None:
-        problems.append(_no_tester())
+        problems.append(_no_tester(wanted.engine))
     if strategy := _strategy_problem(rollout):
         problems.append(strategy)
     return problems
@@ -161,14 +167,15 @@ def _objects(wanted: Wanted, service: Mapping[str, Any], scalers: Sequence[Mappi
 
 def _ingress(wanted: Wanted, live: Live, previous: RolloutRecord | None) -> IngressWrite | Problem | None:
     rule = ingress_rule(wanted.rollout)
-    if rule is None:
-        return None
     before = recorded_rule(previous) if previous is not None else None
+    if rule is None:
+        return without_rule(live.ingress, before) if before is not None else None
     return with_rule(live.ingress, rule, namespace=wanted.namespace, policy=wanted.policy, previous=before)
 
 
 def _record(wanted: Wanted, objects: Sequence[Object], previous: RolloutRecord | None) -> RolloutRecord:
     rollout, rule = wanted.rollout, ingress_rule(wanted.rollout)
+    routing = rollout.rollout_policy.traffic_routing or TrafficRouting()
     what = {
         "namespace": wanted.namespace,
         "workload": rollout.workload.name,
@@ -177,6 +184,8 @@ def _record(wanted: Wanted, objects: Sequence[Object], previous: RolloutRecord |
         "service": rollout.service_name,
         "provider": rollout.traffic_routing_provider,
         "host": rule.host if rule else None,
+        "ingress": routing.ingress_ref.name if routing.ingress_ref else None,
+        "route": routing.route_ref.name if routing.route_ref else None,
         "objects": [object_id(obj) for obj in objects],
         "canary": rollout.workload.name,
     }
@@ -212,10 +221,11 @@ def _no_service(wanted: Wanted) -> Problem:
     return Problem("ServiceNotFound", f"{subject} not found in the member; {fix}")
 
 
-def _no_tester() -> Problem:
+def _no_tester(engine: Engine) -> Problem:
+    shared = ", or publicTestloader in the Fleet's spec.plugin.flagger" if engine == "flagger" else ""
     message = (
         "rollout.rolloutPolicy.trafficAnalysis.webhooks.command: there is no load tester to run the commands;"
-        " set rollout.testLoader: true, or publicTestloader in the Fleet's spec.plugin.flagger"
+        f" set rollout.testLoader: true{shared}"
     )
     return Problem("TestLoaderMissing", message)
 

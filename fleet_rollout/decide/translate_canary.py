@@ -14,6 +14,15 @@ Object = dict[str, Any]
 
 API_VERSION = "flagger.app/v1beta1"
 BUILT_IN_METRICS = frozenset({"request-success-rate", "request-duration"})
+# What each provider reads of the route; what it does not read is left out, as Kurator leaves it out for nginx and kuma.
+_SPLIT = ("gateways", "hosts")
+READ: Mapping[str, tuple[str, ...]] = {
+    "istio": ("gateways", "hosts", "retries", "headers", "corsPolicy"),
+    "gatewayapi:v1": ("gatewayRefs", "hosts", "headers", "corsPolicy"),
+    "gatewayapi:v1beta1": ("gatewayRefs", "hosts", "headers"),
+    "contour": ("retries",),
+    **dict.fromkeys(("smi:v1alpha1", "smi:v1alpha2", "smi:v1alpha3", "linkerd", "osm"), _SPLIT),
+}
 # Flagger's schema asks for an analysis even where it is skipped; this one is never run.
 SKIPPED_INTERVAL, SKIPPED_THRESHOLD, SKIPPED_ITERATIONS = "60s", 1, 1
 
@@ -36,7 +45,7 @@ def canary(
         "provider": rollout.traffic_routing_provider,
         "targetRef": {"apiVersion": workload.api_version, "kind": workload.kind, "name": workload.name},
         "autoscalerRef": autoscaler_ref(rollout, scalers),
-        "ingressRef": _ingress_ref(rollout),
+        **_references(rollout),
         "service": _service(rollout, service),
         "analysis": _analysis(rollout, tester_url),
         "progressDeadlineSeconds": course.rollout_timeout_seconds,
@@ -99,28 +108,35 @@ def _targets(target: Mapping[str, Any], rollout: RolloutConfig) -> bool:
     return found == (group, workload.kind, workload.name)
 
 
-def _ingress_ref(rollout: RolloutConfig) -> Object | None:
-    if rollout.traffic_routing_provider != "nginx":
-        return None
-    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": INGRESS}
+def _references(rollout: RolloutConfig) -> Object:
+    """The objects of the user's that the routes are made from, or the shared Ingress."""
+    routing = _routing(rollout)
+    shared = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": INGRESS}
+    ingress = routing.ingress_ref.dump() if routing.ingress_ref else None
+    return {
+        "ingressRef": ingress or (shared if rollout.traffic_routing_provider == "nginx" else None),
+        "routeRef": routing.route_ref.dump() if routing.route_ref else None,
+        "upstreamRef": routing.upstream_ref.dump() if routing.upstream_ref else None,
+    }
 
 
 def _service(rollout: RolloutConfig, live: Mapping[str, Any]) -> Object:
     routing = _routing(rollout)
+    said: Object = {
+        "gateways": routing.gateways,
+        "gatewayRefs": [reference.dump() for reference in routing.gateway_refs or ()],
+        "hosts": routing.hosts,
+        "retries": routing.retries.dump() if routing.retries else None,
+        "headers": routing.headers.dump() if routing.headers else None,
+        "corsPolicy": routing.cors_policy.dump() if routing.cors_policy else None,
+    }
     service: Object = {
         "name": rollout.service_name,
         "port": rollout.port,
         "targetPort": target_port(live, rollout.port),
         "timeout": _seconds(routing.timeout_seconds),
+        **{name: said[name] for name in READ.get(rollout.traffic_routing_provider, ())},
     }
-    if rollout.traffic_routing_provider == "istio":
-        service |= {
-            "gateways": routing.gateways,
-            "hosts": routing.hosts,
-            "retries": routing.retries.dump() if routing.retries else None,
-            "headers": routing.headers.dump() if routing.headers else None,
-            "corsPolicy": routing.cors_policy.dump() if routing.cors_policy else None,
-        }
     protocol: dict[str, str] = {}
     if rollout.traffic_routing_provider == "kuma":
         protocol = {kuma_protocol_annotation(rollout.port): routing.protocol or "http"}
@@ -150,6 +166,8 @@ def _analysis(rollout: RolloutConfig, tester_url: str | None) -> Object:
         "interval": f"{analysis.check_interval_seconds}s" if analysis else SKIPPED_INTERVAL,
         "iterations": routing.analysis_times,
         "match": [match.dump() for match in routing.match or ()],
+        "mirror": routing.mirror,
+        "mirrorWeight": routing.mirror_weight,
         "metrics": [_metric(metric, rollout) for metric in _metrics(rollout)],
         "webhooks": [_webhook(index, command, tester_url, analysis) for index, command in enumerate(commands(rollout))],
     }

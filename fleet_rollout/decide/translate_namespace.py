@@ -7,7 +7,7 @@ from typing import Any
 
 from fleet_rollout.decide import names
 from fleet_rollout.decide.problems import Problem
-from fleet_rollout.decide.traffic_names import PROVIDERS
+from fleet_rollout.decide.traffic_names import provider_of
 
 Object = dict[str, Any]
 
@@ -19,7 +19,7 @@ def prepare_namespace(
 
     None where the provider needs nothing, or where the namespace says the opposite.
     """
-    wanted = PROVIDERS[provider]
+    wanted = provider_of(provider)
     if not wanted.namespace_labels:
         return None, ()
     found = (live or {}).get("metadata", {})

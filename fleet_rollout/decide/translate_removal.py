@@ -14,14 +14,13 @@ from fleet_rollout.decide.inventory import Ref, parse_id, ref_of
 from fleet_rollout.decide.traffic_names import ENGINE_ANNOTATIONS, PRIMARY_SUFFIX, SCALE_TO_ZERO_KEY
 from fleet_rollout.decide.translate import recorded_rule
 from fleet_rollout.decide.translate_ingress import IngressWrite, without_rule
+from fleet_rollout.decide.translate_routes import DELETED, turned
 from fleet_rollout_api.cluster_sync import InventoryEntry, RolloutRecord
 
 Object = Mapping[str, Any]
 
 ENGINE_FINALIZER = "finalizer.flagger.app"
-# Routing objects the engine makes. A VirtualService carries traffic until the last moment and is turned; the others
-# only lead some of it to the canary, and without them it takes the Service's way.
-TURNED, DELETED = frozenset({"VirtualService"}), frozenset({"Ingress", "TrafficRoute"})
+KNATIVE_PRIMARY = "flagger.app/primary-revision"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Removal:
     """What the member holds; None is absent.
 
     `primary`: the engine's copy of the workload. `service`: the one users call, `git_service` its manifest in Git if it
-    has one. `routes`: VirtualService, canary Ingress or TrafficRoute of the engine. `ingress`: the shared one.
+    has one. `routes`: the routing objects of the engine. `ingress`: the shared one.
     `leaving`: the workload goes too. `waited`: the time limit of the present wait is over.
     """
 
@@ -109,6 +108,8 @@ def _restore_workload(state: Removal) -> Step | None:
     workload = state.workload
     if workload is None or _is_going(workload):
         return None
+    if workload["kind"] == "Service":
+        return _restore_traffic(workload)
     if workload["kind"] == "DaemonSet":
         selector = workload["spec"]["template"]["spec"].get("nodeSelector") or {}
         if SCALE_TO_ZERO_KEY not in selector:
@@ -119,6 +120,19 @@ def _restore_workload(state: Removal) -> Step | None:
     if workload["spec"].get("replicas", 1) == wanted:
         return None
     return _patch(workload, {"spec": {"replicas": wanted}}, "the engine had scaled it to zero")
+
+
+def _restore_traffic(workload: Object) -> Step | None:
+    """All to the newest revision, as a Service without traffic has it; the tags of others keep their addresses."""
+    if KNATIVE_PRIMARY not in _annotations(workload):
+        return None
+    traffic = workload["spec"].get("traffic") or ()
+    newest: Object = next((each for each in traffic if each.get("latestRevision")), {})
+    tagged = [each for each in traffic if each.get("tag") and each is not newest]
+    tags = [{key: value for key, value in each.items() if key != "percent"} for each in tagged]
+    wanted = [{**newest, "latestRevision": True, "percent": 100}, *tags]
+    changes = {"metadata": {"annotations": {KNATIVE_PRIMARY: None}}, "spec": {"traffic": wanted}}
+    return _patch(workload, changes, "the engine had shared its traffic out")
 
 
 def _replicas(state: Removal) -> int:
@@ -147,7 +161,9 @@ def _await_workload(state: Removal) -> Step | None:
 def _ready(workload: Object) -> tuple[int | None, int]:
     """Pods of the present spec that are available (None: not known yet), and how many there should be."""
     status = workload.get("status") or {}
-    if workload["kind"] == "DaemonSet":
+    if workload["kind"] == "Service":
+        wanted, ready = 1, int(_is_ready(status))
+    elif workload["kind"] == "DaemonSet":
         wanted = int(status.get("desiredNumberScheduled", 0))
         ready = min(status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0))
     else:
@@ -155,6 +171,10 @@ def _ready(workload: Object) -> tuple[int | None, int]:
         ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
     seen = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 0)
     return (int(ready) if seen else None), wanted
+
+
+def _is_ready(status: Object) -> bool:
+    return any((each["type"], each["status"]) == ("Ready", "True") for each in status.get("conditions") or ())
 
 
 def _release_service(state: Removal) -> Step | None:
@@ -190,31 +210,18 @@ def _turn_routes(state: Removal) -> Step | None:
             continue
         if route["kind"] in DELETED:
             return Delete((ref_of(route),), "it leads traffic to the canary")
-        if route["kind"] in TURNED and (changes := _turned(route, state.record.service)):
+        if changes := _turned(route, state.record.service):
             return _patch(route, changes, "it has to lead to the Service itself")
     return None
 
 
 def _turned(route: Object, service: str) -> dict[str, Any]:
-    """The changes after which a VirtualService leads to `service` alone."""
-    changes: dict[str, Any] = {}
-    for protocol in ("http", "tcp"):
-        rules = route["spec"].get(protocol) or []
-        wanted = [_turned_rule(rule, service) for rule in rules]
-        if wanted != rules:
-            changes.setdefault("spec", {})[protocol] = wanted
+    """The changes after which a routing object leads to `service` alone, and may be written again if it is a user's."""
+    spec = turned(route, service)
+    changes: dict[str, Any] = {"spec": spec} if spec else {}
     if not _is_the_engines(route) and (annotations := _engine_annotations(route, None)):
         changes["metadata"] = {"annotations": annotations}
     return changes
-
-
-def _turned_rule(rule: Object, service: str) -> dict[str, Any]:
-    tracks = {service + PRIMARY_SUFFIX, f"{service}-canary"}
-    destinations = [each["destination"] for each in rule.get("route") or ()]
-    if not any(each.get("host") in tracks for each in destinations):
-        return dict(rule)
-    kept = {key: value for key, value in rule.items() if key not in ("mirror", "mirrorPercentage", "route")}
-    return kept | {"route": [{"destination": {**destinations[0], "host": service}}]}
 
 
 def _delete_canary(state: Removal) -> Step | None:

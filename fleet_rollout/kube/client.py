@@ -7,16 +7,17 @@ the service, for the hub and for members.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import orjson
+from aiohttp import ClientWebSocketResponse
 
 from fleet_rollout.decide.intervals import jittered
 from fleet_rollout.kube.discovery import Discovery, Resource
 from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
-from fleet_rollout.kube.transport import JSON, LIST_LIMIT, Connection, Fence, Limits, Request, Transport
+from fleet_rollout.kube.transport import JSON, LIST_LIMIT, OBJECT_LIMIT, Connection, Fence, Limits, Request, Transport
 from fleet_rollout.settings import Settings
 
 __all__ = ["ApiError", "Cluster", "Connection", "Event", "NoSuchKind", "Resource", "Unreachable"]
@@ -222,6 +223,22 @@ class Cluster:
         async with self._transport.stream(request) as lines, aclosing(lines):
             async for line in lines:
                 yield _event(line, resource, self.name)
+
+    async def ask(self, method: str, path: str, obj: Object | None = None) -> Object:
+        """An object by its path, for kinds that only the caller knows; POST creates, DELETE deletes."""
+        return await self._object(Request(method, path, body=obj, repeatable=method == "GET"))
+
+    async def relay(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None = None, timeout: float
+    ) -> tuple[int, bytes]:
+        """Call a Service or Pod through the API server's proxy; the status and bytes of its answer."""
+        return await self._transport.relay(method, path, headers, body, timeout=timeout, limit=OBJECT_LIMIT)
+
+    def websocket(
+        self, path: str, protocol: str, *, timeout: float
+    ) -> AbstractAsyncContextManager[ClientWebSocketResponse]:
+        """Open a websocket to something behind the API server. Raises ApiError, with a status and no words of it."""
+        return self._transport.websocket(path, protocol, timeout=timeout)
 
     async def drain(self) -> None:
         """Wait until every request in flight has its answer."""

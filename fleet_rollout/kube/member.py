@@ -25,10 +25,12 @@ from fleet_rollout.settings import Settings
 
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 CANARIES = Resource("flagger.app", "v1beta1", "Canary", "canaries", True)
+HOST_KIND = "currentCluster"
 DEFAULT_KEY = "value"
 OTHER_DEFAULT_KEY = "value.yaml"
-# More would cost a connection each; one watch of the whole cluster is cheaper from here on.
-MOST_WATCHES = 4
+# One namespace is watched by itself, more by one watch of the whole cluster: a member has at most four watches, and the
+# engine needs three of them for other kinds.
+MOST_WATCHES = 1
 
 OnEvent = Callable[[Event], None]
 
@@ -93,14 +95,14 @@ class Member:
             return error.message
         return None if found is not None else "has no namespace kube-system; check the kubeconfig's server"
 
-    def watch_canaries(self, namespaces: Iterable[str], on_event: OnEvent) -> None:
-        """Watch the Canaries of these namespaces, and of all where they are many; an empty set ends all watches.
+    def watch_canaries(self, namespaces: Iterable[str] | None, on_event: OnEvent) -> None:
+        """Watch the Canaries of these namespaces, of all where they are many or None; an empty set ends all watches.
 
         A watch of all tells of every namespace: one that is asked for later would not be told again.
         """
-        wanted = frozenset(namespaces)
+        wanted = frozenset(namespaces) if namespaces is not None else frozenset()
         self._on_event = on_event
-        scopes: set[str | None] = set(wanted) if len(wanted) <= MOST_WATCHES else {None}
+        scopes: set[str | None] = {None} if namespaces is None or len(wanted) > MOST_WATCHES else set(wanted)
         for scope in [scope for scope, (task, _) in self._watches.items() if scope not in scopes or task.done()]:
             self._end_watch(scope)
         for scope in scopes - self._watches.keys():
@@ -141,16 +143,18 @@ class _Place:
     member: Member | None = None
     digest: str = ""
     refusal: FleetRolloutError | None = None
-    namespaces: frozenset[str] = frozenset()
+    namespaces: frozenset[str] | None = frozenset()
     on_event: OnEvent | None = None
 
 
 class Members:
     """All members, by cluster object."""
 
-    def __init__(self, settings: Settings, *, fence: Fence | None = None) -> None:
+    def __init__(self, settings: Settings, *, fence: Fence | None = None, host: Connection | None = None) -> None:
+        """`host`: the way to the hub, which is a member of itself where an Application names no fleet."""
         self._settings = settings
         self._fence = fence
+        self._host = host
         self._places: dict[MemberKey, _Place] = {}
         self._leaving: dict[Member, asyncio.Task[None]] = {}
 
@@ -203,13 +207,22 @@ class Members:
 
     def ready(self, kind: str, name: str, namespace: str) -> Member:
         """The member, if it is worth trying; else raises Transient with the reason why not."""
-        place = self._places.get(MemberKey(kind, namespace, name), _Place())
+        place = self._known(kind, name, namespace)
         if place.member is not None:
             place.member.require()
             return place.member
         if place.refusal is not None:
             raise Transient(place.refusal.reason, place.refusal.message)
         raise Waiting(REASON, f"{kind}/{name}: not connected yet", retry_after=self._settings.health_poll)
+
+    def _known(self, kind: str, name: str, namespace: str) -> _Place:
+        """What is known of a cluster; the hub itself is always there, once for each namespace that means it."""
+        key = MemberKey(kind, namespace, name)
+        place = self._places.get(key, _Place())
+        if kind == HOST_KIND and place.member is None and self._host is not None:
+            place.member = Member(self._host, self._settings, fence=self._fence)
+            self._places[key] = place
+        return place
 
     def state(self, kind: str, name: str, namespace: str) -> Literal["ready", "unreachable", "refused", "unknown"]:
         """How it stands, for status and people."""
@@ -224,11 +237,13 @@ class Members:
         return member.since if member is not None else None
 
     def watch_canaries(
-        self, kind: str, name: str, namespace: str, namespaces: Iterable[str], on_event: OnEvent
+        self, kind: str, name: str, namespace: str, namespaces: Iterable[str] | None, on_event: OnEvent
     ) -> None:
         """Watch these namespaces of the member, now or when it comes, also after its kubeconfig was rotated."""
-        place = self._places.setdefault(MemberKey(kind, namespace, name), _Place())
-        place.namespaces, place.on_event = frozenset(namespaces), on_event
+        place = self._known(kind, name, namespace)
+        self._places[MemberKey(kind, namespace, name)] = place
+        place.namespaces = None if namespaces is None else frozenset(namespaces)
+        place.on_event = on_event
         self._follow(place)
 
     @staticmethod

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+from aiohttp import ClientWebSocketResponse
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from multidict import CIMultiDictProxy
@@ -36,6 +37,9 @@ OBJECT_LIMIT = 8 * 1024**2  # etcd takes about 1.5 MiB; aggregated discovery of 
 LIST_LIMIT = 64 * 1024**2
 ERROR_TEXT_LIMIT = 200
 READ_BUFFER = 2**18
+# A websocket's other side may be gone; then nobody answers our goodbye.
+WEBSOCKET_CLOSE = 0.5
+REDIRECTED = "answered {} (redirects are not followed); put the final address into the kubeconfig"
 KEEP_ALIVE = 75.0  # the API server closes what is idle for 90 s
 
 # How often, and for how long at most, a server's own "try again" is obeyed before the caller hears of it.
@@ -134,6 +138,72 @@ class Transport:
                 await asyncio.sleep(error.retry_after or 0)
         raise AssertionError("the last attempt returns or raises")
 
+    async def relay(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, *, timeout: float, limit: int
+    ) -> tuple[int, bytes]:
+        """Status and bytes of whatever answers behind the API server (a Service, a Pod); nothing is parsed.
+
+        Not for changes of the cluster, so no fence is asked; raises Unreachable.
+        """
+        request = Request(method, path)
+        code = "none"
+        try:
+            with self._beyond(timeout):
+                limits = aiohttp.ClientTimeout(total=timeout, sock_connect=self._limits.connect)
+                async with await self._open(request, limits, headers=headers, data=body) as answer:
+                    code = f"{answer.status // 100}xx"
+                    return answer.status, await self._read(answer, limit)
+        finally:
+            self._count(method, code)
+
+    @asynccontextmanager
+    async def websocket(self, path: str, protocol: str, *, timeout: float) -> AsyncIterator[ClientWebSocketResponse]:
+        """A websocket with something behind the API server; `timeout` is for opening it.
+
+        Raises ApiError with a status alone, and Unreachable.
+        """
+        code = "none"
+        try:
+            with self._beyond(timeout):
+                opened = await self._upgraded(path, protocol, timeout)
+            code = "1xx"
+        except ApiError as error:
+            code = f"{error.status // 100}xx"
+            raise
+        finally:
+            self._count("GET", code)
+        async with opened:
+            yield opened
+
+    async def _upgraded(self, path: str, protocol: str, timeout: float) -> ClientWebSocketResponse:
+        if self._is_closed:
+            raise self._unreachable("the connection was given up", maybe_sent=False)
+        connection = self.connection
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._opened().ws_connect(
+                    URL(connection.server + path, encoded=True),
+                    protocols=(protocol,),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=WEBSOCKET_CLOSE),
+                    headers=connection.headers,
+                    proxy=connection.proxy,
+                    server_hostname=connection.server_name,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            raise ApiError(error.status, "", f"answered {error.status} instead of opening a websocket") from error
+
+    @contextmanager
+    def _beyond(self, timeout: float) -> Iterator[None]:
+        """Around what somebody behind the API server answers, whose silence says nothing about the cluster."""
+        try:
+            with self._attempt():
+                try:
+                    yield
+                except NEVER_SENT as error:
+                    raise self._lost(error, timeout) from error
+        except NETWORK_ERRORS as error:
+            raise self._lost(error, timeout) from error
+
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[AsyncGenerator[bytes]]:
         """The lines of an endless answer. Does not count as in flight; ends after `silence` seconds without a byte."""
@@ -182,23 +252,32 @@ class Transport:
             self._counters[verb, code] = counter
         counter.inc()
 
-    async def _open(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _open(
+        self,
+        request: Request,
+        timeout: aiohttp.ClientTimeout,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> aiohttp.ClientResponse:
+        """`headers` and `data` are those of a relayed request, which are the caller's own."""
         if self._is_closed:
             raise self._unreachable("the connection was given up", maybe_sent=False)
         connection = self.connection
-        headers = {**connection.headers, "Accept": request.accept}
+        sent = {"Accept": request.accept, **(headers or {}), **connection.headers}
         if request.impersonate:
-            headers["Impersonate-User"] = request.impersonate
+            sent["Impersonate-User"] = request.impersonate
         if request.body is not None:
-            headers["Content-Type"] = request.content_type
+            sent["Content-Type"] = request.content_type
+            data = orjson.dumps(request.body)
         return await self._opened().request(
             request.method,
             URL(
                 connection.server + request.path + _query(tuple(request.params.items())),
                 encoded=True,
             ),
-            data=None if request.body is None else orjson.dumps(request.body),
-            headers=headers,
+            data=data,
+            headers=sent,
             timeout=timeout,
             allow_redirects=False,
             proxy=connection.proxy,
@@ -252,8 +331,7 @@ class Transport:
     def _refused(self, request: Request, answer: aiohttp.ClientResponse, body: bytes) -> None:
         """Raise what an answer outside 2xx means."""
         if answer.status < 400:
-            fact = f"answered {answer.status} (redirects are not followed); put the final address into the kubeconfig"
-            raise self._unreachable(fact, maybe_sent=False)
+            raise self._unreachable(REDIRECTED.format(answer.status), maybe_sent=False)
         retry_after = _seconds(answer.headers)
         if answer.content_type == "text/plain":  # as the API server itself answers outside its handlers
             text = body[:ERROR_TEXT_LIMIT].decode(errors="replace").strip()
@@ -287,7 +365,10 @@ def open_session(
     configuration = Configuration(host=connection.server, ca_cert_data=_text(connection.ca))
     # Go's TLS, which every other Kubernetes client uses, takes authorities without a key identifier.
     configuration.disable_strict_ssl_verification = True
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)
     configuration.client_session_kwargs = {
+        "trace_configs": [trace],
         "trust_env": False,  # looking up proxy variables costs more than the request itself
         "read_bufsize": READ_BUFFER,
         "cookie_jar": aiohttp.DummyCookieJar(),
@@ -301,6 +382,12 @@ def open_session(
     # A repeated DELETE or PUT would go unnoticed; whoever sent it has to know that the outcome is open.
     session._retry_connection = False
     return session
+
+
+async def _refuse_redirect(_: object, __: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+    """For websockets, which cannot be asked not to follow one."""
+    redirect.response.close()
+    raise ApiError(redirect.response.status, "", REDIRECTED.format(redirect.response.status))
 
 
 def describe(error: BaseException, connect: float, request: float) -> str:

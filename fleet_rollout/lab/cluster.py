@@ -128,6 +128,11 @@ class ControlPlane:
         return self.folder / "kubeconfig"
 
     @property
+    def serving_pair(self) -> tuple[Path, Path]:
+        """Certificate and key of whatever this cluster serves on the loopback."""
+        return self.folder / "serving.crt", self.folder / "serving.key"
+
+    @property
     def egress_socket(self) -> Path:
         return self.folder / "egress.sock"
 
@@ -191,6 +196,7 @@ class ControlPlane:
 
     def _api_server_argv(self) -> list[str | Path]:
         folder = self.folder
+        certificate, key = self.serving_pair
         arguments = {
             "etcd-servers": self.etcd.url,
             "etcd-prefix": f"/{self.name}",
@@ -199,9 +205,10 @@ class ControlPlane:
             "bind-address": LOCALHOST,
             "advertise-address": LOCALHOST,
             "endpoint-reconciler-type": "none",  # the default one refuses a loopback address
-            "tls-cert-file": folder / "serving.crt",
-            "tls-private-key-file": folder / "serving.key",
+            "tls-cert-file": certificate,
+            "tls-private-key-file": key,
             "client-ca-file": folder / "ca.crt",
+            "kubelet-certificate-authority": folder / "ca.crt",
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-key-file": folder / "sa.key",
             "service-account-signing-key-file": folder / "sa.key",

@@ -1,25 +1,25 @@
-"""The demo: one commit reaches three clusters, each judges it with its own metrics, and the Application tells.
+"""The demo: three commits reach three clusters, each judges them with its own metrics, and the Application tells.
 
 Everything is real but the kubelet (lab.py). Ends with 0 only if all that it promises was seen in the
-Application's status and in the members; every step has a deadline.
+Application's status, in the members and in their Prometheus; every step has a deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from fleet_rollout.lab import demo_table, flagger
+from fleet_rollout.lab import demo_acts, demo_table, flagger, mesh
 from fleet_rollout.lab.api import ApiAnswer
+from fleet_rollout.lab.demo_acts import DEPLOYMENT, FIRST, GOOD, HOST, IMAGE, NAMESPACE, ROOT, Act, Engine
 from fleet_rollout.lab.demo_controller import Controller
+from fleet_rollout.lab.demo_figures import Figures, Measurements
 from fleet_rollout.lab.demo_table import Row, Witness
 from fleet_rollout.lab.lab import KubectlFailed, Lab, LabCluster
 from fleet_rollout.lab.load import Load, Tally
@@ -29,20 +29,15 @@ from fleet_rollout.processes import ProgramTimeout
 
 Object = dict[str, Any]
 
-ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "config" / "crd"
-EXAMPLE = ROOT / "examples" / "rollout" / "canary"
 APPLICATION = "/apis/apps.kurator.dev/v1alpha1/namespaces/default/applications/rollout-demo"
+PRIMARY = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/backend-primary"
+EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 POLICY = "rollout-demo-0-"
 BRANCH = "master"
-DEPLOYMENT = "deploy/webapp/deployment.yaml"
-IMAGE = "ghcr.io/stefanprodan/podinfo"
-FIRST, SECOND = "6.5.4", "6.6.0"
-HOST = "backend.webapp"
-URL_OF_THE_EXAMPLE = "https://github.com/stefanprodan/podinfo"
 
 INITIALIZED_WITHIN = 180.0
-SUCCEEDED_WITHIN = 300.0
+ENDED_WITHIN = 300.0
 RETRY = 0.5
 # Visitors beside the load tester's requests, so that the shares are live traffic's.
 VISITS_PER_SECOND = 10.0
@@ -67,14 +62,14 @@ FAILURES = (
 )
 
 
-async def run(*, members: int = 3, keep: bool = False, version: str = SECOND) -> int:
+async def run(*, members: int = 3, keep: bool = False, engine: Engine = "hub", version: str = GOOD) -> int:
     """Run the demo; the exit code of the command. With `keep` it stays up until Ctrl-C.
 
-    `version` is what the second commit asks for; one that errs (sample.py) makes the demo fail, as it should.
+    `version` is what the first new commit asks for; one that errs (sample.py) makes the demo fail, as it should.
     """
-    if not EXAMPLE.exists():
+    if not demo_acts.EXAMPLE.exists():
         raise LabError("the demo needs the files of the repository: run it in a clone (`make demo`)")
-    demo = Demo(version)
+    demo = Demo(engine, version)
     async with Lab(members) as lab, Controller(lab) as controller:
         if not await _succeeds(demo, lab, controller):
             return 1
@@ -108,103 +103,137 @@ def _flat(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
 class Demo:
     """The steps, in order."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, engine: Engine, version: str) -> None:
+        self._engine: Engine = engine
         self._version = version
         self._started = time.monotonic()
         self._rows: list[Row] = []
+        self._running: dict[str, str] = {}  # the version that users see, by member
         self.step = "starting the clusters"
         self.repository: Repository | None = None
 
     async def play(self, lab: Lab, controller: Controller) -> None:
         self._say(f"hub and {len(lab.members)} members are up")
-        self._next("installing gateway, Prometheus and Flagger in the members, the CRDs on the hub")
-        async with asyncio.TaskGroup() as group:
-            for member in lab.members.values():
-                group.create_task(flagger.install(member))
-            group.create_task(_install(lab.hub))
-        self._say("gateway, Prometheus and Flagger run in every member, the CRDs are on the hub")
+        await self._installed(lab)
         self._next("starting the controller")
-        await controller.start()
+        await controller.start(shortest_interval=demo_acts.SHORTEST_INTERVAL)
         self._say("fleet-rollout controller is ready")
         repository = await self._commit_first(lab)
-        await lab.hub.kubectl("apply", "-f", "-", stdin=_fleet(lab))
-        await lab.hub.kubectl("apply", "-f", "-", stdin=_application(repository.url))
+        await lab.hub.kubectl("apply", "-f", "-", stdin=demo_acts.fleet(lab.members, self._engine))
+        await lab.hub.kubectl("apply", "-f", "-", stdin=demo_acts.application(repository.url, self._engine))
         self._say("kubectl apply -f examples/rollout/canary/application.yaml")
-        with demo_table.view() as view:
-            await self._initialized(lab, view)
-            async with _visitors(lab) as tallies:
-                commit = await self._commit_second(lab, repository)
-                await self._succeeded(lab, view, commit)
-        await self._promoted(lab)
+        await self._initialized(lab)
+        async with _visitors(lab) as tallies:
+            for act in demo_acts.acts(list(lab.members), self._version):
+                await self._act(lab, repository, act)
         for name, tally in tallies.items():
             versions = ", ".join(f"{count} by {version}" for version, count in sorted(tally.versions.items()))
             print(f"  {name}: {tally.total} visits, {tally.failed} failed, answered {versions}")
 
+    async def _installed(self, lab: Lab) -> None:
+        installs = {"hub": mesh.install, "flagger": flagger.install}
+        what = {"hub": "gateway and Prometheus", "flagger": "gateway, Prometheus and Flagger"}[self._engine]
+        self._next(f"installing {what} in the members, the CRDs on the hub")
+        async with asyncio.TaskGroup() as group:
+            for member in lab.members.values():
+                group.create_task(installs[self._engine](member))
+            group.create_task(_install(lab.hub))
+        self._say(f"{what} run in every member, the CRDs are on the hub")
+
     async def _commit_first(self, lab: Lab) -> Repository:
         self._next("serving the Git repository")
         self.repository = await lab.git.create("podinfo")
-        await self.repository.commit(_source(), branch=BRANCH, message=f"Release {FIRST}")
+        await self.repository.commit(demo_acts.source(), branch=BRANCH, message=f"Release {FIRST}")
         return self.repository
 
-    async def _initialized(self, lab: Lab, view: demo_table.View) -> None:
+    async def _initialized(self, lab: Lab) -> None:
         self._next("every member's Canary is Initialized, and the Application is Ready")
 
         def done(application: Object) -> bool:
             phases = {row.cluster: row.phase for row in self._rows}
             return demo_table.is_ready(application) and phases == dict.fromkeys(lab.members, "Initialized")
 
-        await self._follow(lab, view, done, INITIALIZED_WITHIN)
+        await self._follow(lab, done, INITIALIZED_WITHIN)
+        self._running = dict.fromkeys(lab.members, FIRST)
         self._say(f"version {FIRST} serves in every member")
 
-    async def _commit_second(self, lab: Lab, repository: Repository) -> str:
+    async def _act(self, lab: Lab, repository: Repository, act: Act) -> None:
+        """One commit, what it does, and the proof."""
+        if act.reads_settings:
+            await self._configure(lab)
+        commit = await self._commit(lab, repository, act)
+        measurements = Measurements(lab.members, commit)
+        await self._ended(lab, act, commit, measurements)
+        await self._prove(lab, act, await measurements.figures())
+
+    async def _configure(self, lab: Lab) -> None:
+        self._next(f"applying ConfigMap {demo_acts.SETTINGS} to every member")
+        for name, member in lab.members.items():
+            settings = demo_acts.settings_of(name, list(lab.members))
+            await member.api.apply(
+                f"/api/v1/namespaces/{NAMESPACE}/configmaps/{demo_acts.SETTINGS}", settings, manager="operator"
+            )
+            latency = settings["data"]["LATENCY_MS"]
+            print(f"  {name}: kubectl apply configmap/{demo_acts.SETTINGS} with LATENCY_MS={latency}")
+
+    async def _commit(self, lab: Lab, repository: Repository, act: Act) -> str:
         self._next("committing the new image")
-        content = _source()[DEPLOYMENT].replace(f"{IMAGE}:{FIRST}", f"{IMAGE}:{self._version}")
-        commit = await repository.commit({DEPLOYMENT: content}, branch=BRANCH, message=f"Release {self._version}")
+        content = demo_acts.deployment(act)
+        commit = await repository.commit({DEPLOYMENT: content}, branch=BRANCH, message=f"Release {act.version}")
         # What a push announced to the receiver does; the interval of three minutes would do it, too.
         now = f"reconcile.fluxcd.io/requestedAt={time.time_ns()}"
         await lab.hub.kubectl("annotate", "--overwrite", "application", "rollout-demo", now)
-        self._say(f"git commit -m 'Release {self._version}' ({commit[:8]})")
+        self._say(f"git commit -m 'Release {act.version}' ({commit[:8]})")
         return commit
 
-    async def _succeeded(self, lab: Lab, view: demo_table.View, commit: str) -> None:
-        self._next("every row goes through Progressing with a weight above 0 to Succeeded; the Application is Ready")
-        witness = Witness()
+    async def _ended(self, lab: Lab, act: Act, commit: str, measurements: Measurements) -> None:
+        """Until every member has come to its verdict and the Application says so; what is not promised ends it."""
+        self._next(f"{act.version} is {act.promise}")
+        witness = Witness(commit)
+        is_told = demo_table.has_failed if "Failed" in act.verdicts.values() else demo_table.is_ready
 
         def done(application: Object) -> bool:
-            witness.see(self._rows, commit)
-            if any(row.phase == "Failed" for row in self._rows):
+            witness.see(self._rows)
+            measurements.see(self._rows)
+            if list(witness.broken(act.verdicts)):
                 return True
-            return not list(witness.missing(lab.members)) and demo_table.is_ready(application)
+            return not list(witness.missing(act.verdicts)) and is_told(application)
 
         try:
-            await self._follow(lab, view, done, SUCCEEDED_WITHIN)
+            await self._follow(lab, done, ENDED_WITHIN)
         except DemoFailed as failure:
-            raise DemoFailed(self.step, "; ".join([*witness.missing(lab.members), str(failure)])) from None
-        if failed := [row.cluster for row in self._rows if row.phase == "Failed"]:
+            raise DemoFailed(self.step, "; ".join([*witness.missing(act.verdicts), str(failure)])) from None
+        if broken := list(witness.broken(act.verdicts)):
+            failed = [name for name, end in witness.ended.items() if end == "Failed"]
             told = [await _warnings(lab.members[name]) for name in failed]
-            raise DemoFailed(self.step, f"rolled back in {', '.join(failed)}\n" + "\n".join(told))
-        self._say("every member reports Succeeded")
+            raise DemoFailed(self.step, f"{'; '.join(broken)}\nrolled back in {', '.join(failed)}\n" + "\n".join(told))
 
-    async def _promoted(self, lab: Lab) -> None:
-        self._next(f"backend-primary runs {IMAGE}:{self._version} in every member")
+    async def _prove(self, lab: Lab, act: Act, figures: Mapping[str, Figures]) -> None:
+        """The figures of the verdicts, the reasons of the rollbacks, and what users get now."""
         for name, member in lab.members.items():
-            path = "/apis/apps/v1/namespaces/webapp/deployments/backend-primary"
-            primary = await member.api.get(path)
-            image = primary["spec"]["template"]["spec"]["containers"][0]["image"]
-            if image != f"{IMAGE}:{self._version}":
-                raise DemoFailed(self.step, f"{image} in {name}")
-        self._say(self.step)
+            verdict = act.verdicts[name]
+            if name not in figures or not figures[name].agrees(verdict):
+                raise DemoFailed(f"figures of {name} that say {verdict}", str(figures.get(name)))
+            reason = f"  {await _last_halt(member)}" if verdict == "Failed" else ""
+            print(f"  {name}: {act.version} {verdict}, by its Prometheus: {figures[name].text()}{reason}")
+            if verdict == "Succeeded":
+                self._running[name] = act.version
+            image = await _image_of_primary(member)
+            if image != f"{IMAGE}:{self._running[name]}":
+                raise DemoFailed(f"backend-primary of {name} runs {self._running[name]}", image)
+        self._say(f"{act.version}: {act.promise}; users get {_listed(self._running)}")
 
-    async def _follow(self, lab: Lab, view: demo_table.View, done: Callable[[Object], bool], seconds: float) -> None:
+    async def _follow(self, lab: Lab, done: Callable[[Object], bool], seconds: float) -> None:
         """Show the Application at every change until `done` says so."""
         latest: Object = {}
         try:
-            async with asyncio.timeout(seconds):
-                async for latest in _versions(lab.hub):
-                    self._rows = demo_table.rows_of(latest, POLICY)
-                    view.show(self._rows)
-                    if done(latest):
-                        return
+            with demo_table.view() as view:
+                async with asyncio.timeout(seconds):
+                    async for latest in _versions(lab.hub):
+                        self._rows = demo_table.rows_of(latest, POLICY)
+                        view.show(self._rows)
+                        if done(latest):
+                            return
         except TimeoutError:
             raise DemoFailed(f"{self.step} within {seconds:g}s", _summary(latest)) from None
 
@@ -217,48 +246,8 @@ class Demo:
 
 async def _install(hub: LabCluster) -> None:
     await hub.kubectl("apply", "--server-side", "-k", str(CRDS))
-    await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    await hub.crds_established()
     await hub.kubectl("create", "namespace", "fleet-rollout-system")
-
-
-def _source() -> dict[str, str]:
-    root = EXAMPLE / "source"
-    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*.yaml"))}
-
-
-def _application(url: str) -> str:
-    text = (EXAMPLE / "application.yaml").read_text()
-    assert URL_OF_THE_EXAMPLE in text
-    return text.replace(URL_OF_THE_EXAMPLE, url)
-
-
-def _fleet(lab: Lab) -> str:
-    """The members' kubeconfigs, the members, and the Fleet `quickstart` of them."""
-    items: list[Object] = []
-    for name, member in lab.members.items():
-        content = {"value": member.kubeconfig.read_text()}
-        items.append({"apiVersion": "v1", "kind": "Secret", "metadata": _named(name), "stringData": content})
-        items.append(
-            {
-                "apiVersion": "cluster.kurator.dev/v1alpha1",
-                "kind": "AttachedCluster",
-                "metadata": _named(name),
-                "spec": {"kubeconfig": {"name": name, "key": "value"}},
-            }
-        )
-    clusters = [{"kind": "AttachedCluster", "name": name} for name in lab.members]
-    spec = {"clusters": clusters, "rolloutEngine": {"mode": "Flagger"}}
-    fleet = {
-        "apiVersion": "fleet.kurator.dev/v1alpha1",
-        "kind": "Fleet",
-        "metadata": _named("quickstart"),
-        "spec": spec,
-    }
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [*items, fleet]})
-
-
-def _named(name: str) -> Object:
-    return {"name": name, "namespace": "default"}
 
 
 async def _versions(hub: LabCluster) -> AsyncIterator[Object]:
@@ -275,11 +264,28 @@ async def _versions(hub: LabCluster) -> AsyncIterator[Object]:
         await asyncio.sleep(RETRY)
 
 
+async def _image_of_primary(member: LabCluster) -> str:
+    primary = await member.api.get(PRIMARY)
+    return str(primary["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+async def _events(member: LabCluster) -> list[Object]:
+    """What the engine found fault with, oldest first."""
+    events = await member.api.items(EVENTS)
+    found = [event for event in events if event["type"] == "Warning"]
+    return sorted(found, key=lambda event: (event.get("lastTimestamp") or "", event["metadata"]["resourceVersion"]))
+
+
 async def _warnings(member: LabCluster) -> str:
-    """What Flagger found fault with."""
-    events = await member.api.items("/api/v1/namespaces/webapp/events")
-    found = sorted((e.get("lastTimestamp") or "", e["message"]) for e in events if e["type"] == "Warning")
-    return "\n".join(f"  {member.name}: {time} {message}" for time, message in found)
+    return "\n".join(f"  {member.name}: {e.get('lastTimestamp')} {e['message']}" for e in await _events(member))
+
+
+async def _last_halt(member: LabCluster) -> str:
+    return next((e["message"] for e in reversed(await _events(member)) if e["message"].startswith("Halt")), "")
+
+
+def _listed(running: Mapping[str, str]) -> str:
+    return ", ".join(f"{version} in {name}" for name, version in running.items())
 
 
 def _summary(application: Object) -> str:
@@ -295,7 +301,7 @@ async def _visitors(lab: Lab) -> AsyncIterator[Mapping[str, Tally]]:
     async with contextlib.AsyncExitStack() as stack:
         tallies = {}
         for name, member in lab.members.items():
-            load = Load(await flagger.gateway_address(member), HOST, rate=VISITS_PER_SECOND, workers=1)
+            load = Load(await mesh.gateway_address(member), HOST, rate=VISITS_PER_SECOND, workers=1)
             tallies[name] = (await stack.enter_async_context(load)).tally
         yield tallies
 
@@ -303,6 +309,7 @@ async def _visitors(lab: Lab) -> AsyncIterator[Mapping[str, Tally]]:
 async def _look_around(lab: Lab, demo: Demo, keep: bool) -> None:
     print("\n$ kubectl get application rollout-demo -o yaml")
     print(await lab.hub.kubectl("get", "application", "rollout-demo", "-o", "yaml"))
+    print("$ kubectl get application,clustersync")
     print(await lab.hub.kubectl("get", "application,clustersync"), flush=True)
     if not keep:
         print("`fleet-rollout lab demo --keep` (make demo ARGS=--keep) leaves it running, to look around by hand.")
@@ -312,7 +319,7 @@ async def _look_around(lab: Lab, demo: Demo, keep: bool) -> None:
     assert demo.repository is not None
     print(f"git clone {demo.repository.url}   # push a commit; it is seen within three minutes")
     for name, member in lab.members.items():
-        print(f"curl -H 'Host: {HOST}' http://{await flagger.gateway_address(member)}/   # {name}'s gateway")
+        print(f"curl -H 'Host: {HOST}' http://{await mesh.gateway_address(member)}/   # {name}'s gateway")
     print("Ctrl-C ends it all.", flush=True)
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

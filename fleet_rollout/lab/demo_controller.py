@@ -36,11 +36,17 @@ class Controller:
         if self._child is not None:
             await self._child.end(grace=GRACE)
 
-    async def start(self) -> None:
+    async def start(self, *, shortest_interval: float) -> None:
         """Returns when it is ready; LabError with its last words where it does not get so far."""
         folder = self._lab.folder / "controller"
         telemetry = f"{LOCALHOST}:{children.free_port()}"
-        argv = [sys.executable, "-m", "fleet_rollout", "controller", *_flags(self._lab, folder, telemetry)]
+        argv = [
+            sys.executable,
+            "-m",
+            "fleet_rollout",
+            "controller",
+            *_flags(self._lab, folder, telemetry, shortest_interval),
+        ]
         environment = await asyncio.to_thread(_path, folder)
         self._child = await children.start("controller", argv, log=folder / "log", env=environment)
         try:
@@ -56,13 +62,14 @@ class Controller:
         return f"the end of the controller's log:\n{self._child.last_words(LINES)}" if self._child else ""
 
 
-def _flags(lab: Lab, folder: Path, telemetry: str) -> list[str]:
+def _flags(lab: Lab, folder: Path, telemetry: str, shortest_interval: float) -> list[str]:
     flags = {
         "kubeconfig": str(lab.hub.kubeconfig),
         "data-dir": str(folder / "data"),
         "artifact-address": f"{LOCALHOST}:{children.free_port()}",
         "receiver-address": f"{LOCALHOST}:{children.free_port()}",
         "telemetry-address": telemetry,
+        "shortest-interval": f"{shortest_interval:g}",
         "log-format": "text",
     }
     return ["--allow-loopback-sources", *(f"--{name}={value}" for name, value in flags.items())]

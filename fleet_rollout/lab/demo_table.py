@@ -1,6 +1,6 @@
 """The demo's table: one row a cluster, read from the Application's status alone, as a user would.
 
-`Witness` remembers what each row has shown, for the demo promises a course of events and not just an end.
+`Witness` remembers what each row has shown, for the demo promises courses of events and not just ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from rich.table import Table
 
 Object = dict[str, Any]
 
+SHORT = 8
 COLUMNS = ("cluster", "revision", "phase", "weight", "failed checks", "message")
+ENDS = frozenset({"Succeeded", "Failed"})
 LIGHTS = {"Succeeded": "green", "Failed": "red", "Progressing": "yellow", "Promoting": "yellow", "Finalising": "yellow"}
 
 
@@ -31,6 +33,10 @@ class Row:
     failed_checks: int
     message: str
 
+    def is_about(self, commit: str) -> bool:
+        """What a row says of an older commit proves nothing."""
+        return self.revision.endswith(f":{commit[:SHORT]}")
+
     def cells(self) -> tuple[str, ...]:
         return (self.cluster, self.revision, self.phase, f"{self.weight} %", str(self.failed_checks), self.message)
 
@@ -43,10 +49,19 @@ def rows_of(application: Object, policy: str) -> list[Row]:
 
 def is_ready(application: Object) -> bool:
     """Is the condition Ready True, and of this generation?"""
+    return _ready(application).get("status") == "True"
+
+
+def has_failed(application: Object) -> bool:
+    """Is Ready False because of a rollback, and of this generation?"""
+    ready = _ready(application)
+    return (ready.get("status"), ready.get("reason")) == ("False", "RolloutFailed")
+
+
+def _ready(application: Object) -> Object:
     conditions = application.get("status", {}).get("conditions", [])
     ready: Object = next((c for c in conditions if c["type"] == "Ready"), {})
-    current = ready.get("observedGeneration") == application["metadata"]["generation"]
-    return current and ready.get("status") == "True"
+    return ready if ready.get("observedGeneration") == application["metadata"]["generation"] else {}
 
 
 def _row(entry: Object, policy: str) -> Row:
@@ -71,33 +86,43 @@ def _worst_first(conditions: list[Object]) -> list[Object]:
 def _short(revision: str) -> str:
     """`main@sha1:0123456…`: as much of the commit as a person compares."""
     name, separator, commit = revision.partition(":")
-    return f"{name}{separator}{commit[:8]}"
+    return f"{name}{separator}{commit[:SHORT]}"
 
 
 @dataclass
 class Witness:
-    """What has been seen of every cluster since it was made."""
+    """What the rows have shown of one commit. An end counts where its beginning was seen."""
 
+    commit: str
+    begun: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
-    succeeded: set[str] = field(default_factory=set)
+    ended: dict[str, str] = field(default_factory=dict)
 
-    def see(self, rows: list[Row], revision: str) -> None:
-        """Count what rows say about `revision` (a commit) alone; an older success proves nothing."""
+    def see(self, rows: list[Row]) -> None:
+        """The table as it is now."""
         for row in rows:
-            if not row.revision.endswith(revision[:8]):
+            if not row.is_about(self.commit):
                 continue
+            if row.phase == "Progressing":
+                self.begun.add(row.cluster)
             if row.phase == "Progressing" and row.weight > 0:
                 self.moved.add(row.cluster)
-            if row.phase == "Succeeded" and row.cluster in self.moved:
-                self.succeeded.add(row.cluster)
+            if row.phase in ENDS and row.cluster in self.begun:
+                self.ended[row.cluster] = row.phase
 
-    def missing(self, clusters: Mapping[str, object]) -> Iterator[str]:
+    def broken(self, promised: Mapping[str, str]) -> Iterator[str]:
+        """Clusters that have ended otherwise than promised, for people."""
+        for cluster, end in self.ended.items():
+            if end != promised[cluster]:
+                yield f"{cluster} has {end}"
+
+    def missing(self, promised: Mapping[str, str]) -> Iterator[str]:
         """What each cluster still owes, for people."""
-        for cluster in clusters:
+        for cluster, end in promised.items():
             if cluster not in self.moved:
                 yield f"{cluster} has not been Progressing with a weight above 0"
-            elif cluster not in self.succeeded:
-                yield f"{cluster} has not Succeeded"
+            elif self.ended.get(cluster) != end:
+                yield f"{cluster} has not {end}"
 
 
 class View(Protocol):

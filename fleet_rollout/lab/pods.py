@@ -94,6 +94,7 @@ class PodPlayer:
         self.cluster, self.api, self.folder = cluster, api, folder
         self.kubeconfig, self.proxy, self.recipes = kubeconfig, proxy, recipes
         self.resolver = Resolver(api)
+        self.kubelet_port = 0  # of the node; set before `run`
         self._number = number
         self._given = 0
         self._addresses: dict[tuple[str, int], int] = {}
@@ -103,6 +104,11 @@ class PodPlayer:
         """Where the process behind a Pod's address listens; None where there is none."""
         local = self._addresses.get((ip, port))
         return None if local is None else (LOCALHOST, local)
+
+    def find(self, namespace: str, pod: str, port: int) -> tuple[str, int] | None:
+        """Where the process behind a Pod's port listens, by the Pod's name."""
+        ips = [played.ip for played in self._played.values() if played.name == f"{namespace}/{pod}"]
+        return next(filter(None, (self.locate(ip, port) for ip in ips)), None)
 
     def recipe(self, image: Image) -> Recipe | None:
         return self.recipes.get(image.repository)
@@ -136,7 +142,12 @@ class PodPlayer:
         if await self.api.find(f"/api/v1/nodes/{NODE}") is None:
             await self.api.create("/api/v1/nodes", {"metadata": {"name": NODE}})
             ready = {"type": "Ready", "status": "True", "reason": "Played", "lastHeartbeatTime": _now()}
-            await self.api.merge(f"/api/v1/nodes/{NODE}/status", {"status": {"conditions": [ready]}})
+            status = {
+                "conditions": [ready],
+                "addresses": [{"type": "InternalIP", "address": LOCALHOST}],
+                "daemonEndpoints": {"kubeletEndpoint": {"Port": self.kubelet_port}},
+            }
+            await self.api.merge(f"/api/v1/nodes/{NODE}/status", {"status": status})
 
     async def _follow(self) -> None:
         listing = await self.api.get("/api/v1/pods")

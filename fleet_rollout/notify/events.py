@@ -1,7 +1,8 @@
-"""Kubernetes Events about the objects on the hub: built here, sent by a function that the caller gives.
+"""Kubernetes Events about the objects of one API server: built here, sent by a function that the caller gives.
 
 An event is a courtesy: recording never waits, never raises, and never takes more than its share. What is said
-again within ten minutes is counted and told once; what one object says too often is dropped.
+again within a while is counted, and told by one more Event with that count (client-go patches its first Event at
+every repetition: a write each, and a read after a restart); what one object says too often is dropped.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ REPEAT_AFTER = 600.0
 # One object may say this much at once, then one thing a minute (kubectl's client allows one in five minutes).
 BURST = 25
 REFILL = 60.0
+# The canary engine speaks at every tick, of every step of an analysis: what it says again is told once a minute, and a
+# hundred steps may follow each other.
+ENGINE_COMPONENT = "flagger"
+ENGINE_REASON = "Synced"
+ENGINE_REPEAT_AFTER, ENGINE_BURST, ENGINE_REFILL = 60.0, 100, 10.0
 # Memory for who said what; the oldest are forgotten.
 MOST_REMEMBERED = 4096
 QUEUE_LENGTH = 1000
@@ -79,7 +85,10 @@ class _Remembered(OrderedDict[Any, V], Generic[V]):
 class Throttle:
     """Decides which occurrences are sent. `clock` is in seconds and never goes back."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeat_after: float = REPEAT_AFTER, burst: int = BURST, refill: float = REFILL) -> None:
+        self._repeat_after = repeat_after
+        self._burst = burst
+        self._refill = refill
         self._repeats: _Remembered[_Repeats] = _Remembered()
         self._budgets: _Remembered[_Budget] = _Remembered()
 
@@ -89,7 +98,7 @@ class Throttle:
         """The event to send for this occurrence, or None where it is only counted, or too much."""
         who = _identity(obj)
         repeats = self._repeats.get((who, type, reason, message))
-        if repeats is not None and clock - repeats.told < REPEAT_AFTER:
+        if repeats is not None and clock - repeats.told < self._repeat_after:
             repeats.count += 1
             repeats.since = repeats.since or now
             return None
@@ -101,8 +110,8 @@ class Throttle:
         return Told(obj, type, reason, message, first, count + 1)
 
     def _spend(self, who: tuple[str, ...], clock: float) -> bool:
-        budget = self._budgets.get(who) or self._budgets.keep(who, _Budget(BURST, clock))
-        budget.left = min(BURST, budget.left + (clock - budget.at) / REFILL)
+        budget = self._budgets.get(who) or self._budgets.keep(who, _Budget(self._burst, clock))
+        budget.left = min(self._burst, budget.left + (clock - budget.at) / self._refill)
         budget.at = clock
         if budget.left < 1:
             return False
@@ -115,7 +124,7 @@ def _identity(obj: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(part) for part in (obj.get("kind"), metadata.get("namespace"), metadata.get("name")))
 
 
-def event(told: Told, *, now: datetime, suffix: str) -> dict[str, Any]:
+def event(told: Told, *, now: datetime, suffix: str, component: str = COMPONENT) -> dict[str, Any]:
     """The Event object (core/v1, which kubectl describe shows) for `told`; `suffix` makes its name unique."""
     metadata = told.obj.get("metadata") or {}
     fields = ("namespace", "name", "uid", "resourceVersion")
@@ -131,8 +140,8 @@ def event(told: Told, *, now: datetime, suffix: str) -> dict[str, Any]:
         "type": told.type,
         "reason": told.reason,
         "message": told.message[:MESSAGE_LIMIT],
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
+        "source": {"component": component},
+        "reportingComponent": component,
         "firstTimestamp": rfc3339(told.first),
         "lastTimestamp": rfc3339(now),
         "count": told.count,
@@ -146,13 +155,16 @@ class Recorder:
         self,
         post: Post,
         *,
+        component: str = COMPONENT,
+        throttle: Throttle | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._post = post
+        self._component = component
+        self._throttle = throttle or Throttle()
         self._now = now
         self._clock = clock
-        self._throttle = Throttle()
         self._waiting: deque[Told] = deque()
         self._filled = asyncio.Event()
 
@@ -187,7 +199,14 @@ class Recorder:
 
     async def _send(self, told: Told) -> None:
         try:
-            await self._post(event(told, now=self._now(), suffix=secrets.token_hex(8)))
+            made = event(told, now=self._now(), suffix=secrets.token_hex(8), component=self._component)
+            await self._post(made)
         except Exception as error:  # whatever it is (refused, unreachable, not leading), an event stops nothing
             EVENTS_DROPPED.inc()
             log.debug("event not written: %s", error, extra={"reason": told.reason})
+
+
+def engine_recorder(post: Post, **clocks: Any) -> Recorder:
+    """A recorder that speaks as Flagger does, for the Canaries of one member."""
+    throttle = Throttle(repeat_after=ENGINE_REPEAT_AFTER, burst=ENGINE_BURST, refill=ENGINE_REFILL)
+    return Recorder(post, component=ENGINE_COMPONENT, throttle=throttle, **clocks)

@@ -109,11 +109,11 @@ async def api_hub(hub: LabCluster, eventually: Callable[..., Awaitable[None]]) -
         await hub.api.apply(f"{CRDS}/{name}", crd, manager="fleet-rollout-tests")
 
         spec = crd["spec"]
-        path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        paths = [f"/apis/{spec['group']}/{each['name']}/{spec['names']['plural']}" for each in spec["versions"]]
 
-        async def is_served(path: str = path) -> bool:
+        async def is_served(paths: list[str] = paths) -> bool:
             try:
-                return await hub.api.find(path) is not None
+                return None not in [await hub.api.find(path) for path in paths]
             except ApiAnswer as answer:
                 # A kind that was just made or changed: "storage is (re)initializing".
                 if answer.status == 429:

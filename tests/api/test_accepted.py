@@ -31,9 +31,18 @@ HEADERS = [
     {"headers": {"user-agent": {"regex": ".*Firefox.*"}}},
     {"headers": {"cookie": {"regex": "^(.*?;)?(type=insider)(;.*)?$"}}},
 ]
+PUBLIC = {"name": "public", "namespace": "istio-ingress", "sectionName": "http"}
 NO_CANARY = {f"{ROUTING}.canaryStrategy": None, f"{ROUTING}.analysisTimes": 3}
 NO_MESH = {f"{ROUTING}.gateways": None, f"{ROUTING}.hosts": None, f"{ANALYSIS}.metrics": [OWN_METRIC]}
 NGINX = {**NO_MESH, f"{ROLLOUT}.trafficRoutingProvider": "nginx", f"{ROUTING}.host": "shop.example.org"}
+
+
+def routed(provider: str, **routing: Any) -> dict[str, Any]:
+    """Another provider, with these fields of trafficRouting."""
+    return {f"{ROLLOUT}.trafficRoutingProvider": provider} | {
+        f"{ROUTING}.{key}": given for key, given in routing.items()
+    }
+
 
 ACCEPTED: dict[str, dict[str, Any]] = {
     # The shapes of Kurator's eight rollout examples.
@@ -93,6 +102,40 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         f"{FIRST}.kustomization.targetNamespace": "shop",
     },
     "an ssh url with a user": {"spec.source.gitRepository.url": "ssh://git@git.example.org:2222/shop.git"},
+    # Every provider with what it needs.
+    "nginx with an Ingress of one's own": routed("nginx", ingressRef={"name": "shop"}),
+    "kubernetes blue/green": {**NO_CANARY, **routed("kubernetes")},
+    "kubernetes unmeasured": {
+        f"{ROLLOUT}.trafficRoutingProvider": "kubernetes",
+        f"{ROLLOUT}.rolloutPolicy": {"skipTrafficAnalysis": True},
+    },
+    **{f"{name} canary": routed(name) for name in ("smi:v1alpha1", "smi:v1alpha2", "smi:v1alpha3", "linkerd", "osm")},
+    **{f"{name} canary": routed(name) for name in ("contour", "traefik", "gloo")},
+    "gatewayapi:v1 canary": routed("gatewayapi:v1", gatewayRefs=[PUBLIC]),
+    "gatewayapi:v1beta1 A/B": {
+        **NO_CANARY,
+        **routed("gatewayapi:v1beta1", gatewayRefs=[PUBLIC], match=HEADERS),
+        f"{ANALYSIS}.sessionAffinity": {"cookieName": "version"},
+    },
+    "gatewayapi blue/green with copies of requests": {
+        **NO_CANARY,
+        **routed("gatewayapi:v1", gatewayRefs=[PUBLIC], mirror=True, mirrorWeight=50),
+    },
+    "istio with copies of requests": routed("istio", mirror=True),
+    "contour A/B": {**NO_CANARY, **routed("contour", match=HEADERS)},
+    "apisix canary": routed("apisix", routeRef={"kind": "ApisixRoute", "name": "shop"}),
+    "gloo with settings of an Upstream": routed("gloo", upstreamRef={"name": "shop", "namespace": "gloo-system"}),
+    "skipper canary": routed("skipper", ingressRef={"apiVersion": "networking.k8s.io/v1", "name": "shop"}),
+    "knative canary": {
+        **routed("knative"),
+        f"{ROLLOUT}.workload.apiVersion": "serving.knative.dev/v1",
+        f"{ROLLOUT}.workload.kind": "Service",
+    },
+    "what Kurator lets kuma name without reading it": {
+        **NO_CANARY,
+        **routed("kuma", match=HEADERS),
+        f"{ANALYSIS}.sessionAffinity": {"cookieName": "version"},
+    },
     # Ours, after Flux.
     "Flux's further fields": {
         f"{SECOND}.kustomization.wait": True,

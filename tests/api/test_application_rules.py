@@ -13,6 +13,13 @@ SECOND = "spec.syncPolicies.1"
 ROLLOUT = f"{FIRST}.rollout"
 ROUTING = f"{ROLLOUT}.rolloutPolicy.trafficRouting"
 ANALYSIS = f"{ROLLOUT}.rolloutPolicy.trafficAnalysis"
+AT_ROUTING = "spec.syncPolicies[0].rollout.rolloutPolicy.trafficRouting"
+AB = {
+    f"{ROUTING}.canaryStrategy": None,
+    f"{ROUTING}.analysisTimes": 3,
+    f"{ROUTING}.match": [{"headers": {"x-insider": {"exact": "yes"}}}],
+}
+GATEWAY = {f"{ROLLOUT}.trafficRoutingProvider": "gatewayapi:v1", f"{ROUTING}.gatewayRefs": [{"name": "public"}]}
 CHART = {"chart": {"spec": {"chart": "web"}}, "interval": "5m"}
 HELM_REPOSITORY = {"url": "https://charts.example.org", "interval": "5m"}
 DIFFERENT_FLEET = "a policy's destination.fleet must equal spec.destination.fleet; leave it out to inherit it"
@@ -75,9 +82,101 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "trafficAnalysis is required unless skipTrafficAnalysis is true",
     ),
     "unknown provider": (
-        {f"{ROLLOUT}.trafficRoutingProvider": "linkerd"},
+        {f"{ROLLOUT}.trafficRoutingProvider": "gatewayapi"},
         "spec.syncPolicies[0].rollout.trafficRoutingProvider",
-        'Unsupported value: "linkerd": supported values: "istio", "kuma", "nginx"',
+        'Unsupported value: "gatewayapi": supported values: "istio", "kuma", "nginx", "kubernetes", "smi:v1alpha1"',
+    ),
+    "App Mesh, which AWS ends": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "appmesh"},
+        "spec.syncPolicies[0].rollout.trafficRoutingProvider",
+        'Unsupported value: "appmesh"',
+    ),
+    "gatewayapi without Gateways": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "gatewayapi:v1"},
+        AT_ROUTING,
+        "provider gatewayapi needs rolloutPolicy.trafficRouting.gatewayRefs, the Gateways that the route attaches to",
+    ),
+    "gatewayapi with an empty list": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "gatewayapi:v1beta1", f"{ROUTING}.gatewayRefs": []},
+        AT_ROUTING,
+        "provider gatewayapi needs rolloutPolicy.trafficRouting.gatewayRefs",
+    ),
+    "skipper without Ingress": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "skipper"},
+        AT_ROUTING,
+        "provider skipper needs rolloutPolicy.trafficRouting.ingressRef, the Ingress that leads to the Service",
+    ),
+    "apisix without route, and without any routing": (
+        {
+            f"{ROLLOUT}.trafficRoutingProvider": "apisix",
+            f"{ROLLOUT}.rolloutPolicy": {"skipTrafficAnalysis": True},
+        },
+        AT_ROUTING,
+        "provider apisix needs rolloutPolicy.trafficRouting.routeRef, the ApisixRoute that leads to the Service",
+    ),
+    "knative for a Deployment": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "knative"},
+        "spec.syncPolicies[0].rollout.workload.kind",
+        "provider knative needs workload.kind: Service with apiVersion: serving.knative.dev/v1",
+    ),
+    "istio for a Knative Service": (
+        {f"{ROLLOUT}.workload.kind": "Service", f"{ROLLOUT}.workload.apiVersion": "serving.knative.dev/v1"},
+        "spec.syncPolicies[0].rollout.workload.kind",
+        "and no other provider takes it",
+    ),
+    "a Service that is not Knative's": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "knative", f"{ROLLOUT}.workload.kind": "Service"},
+        "spec.syncPolicies[0].rollout.workload.apiVersion",
+        "a workload of kind Service is Knative's: set apiVersion: serving.knative.dev/v1",
+    ),
+    "shares of traffic without a mesh": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "kubernetes"},
+        AT_ROUTING,
+        "provider kubernetes cannot split traffic: set analysisTimes (blue/green)",
+    ),
+    "insiders without a mesh": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "kubernetes", **AB},
+        AT_ROUTING,
+        "provider kubernetes cannot split traffic: set analysisTimes (blue/green)",
+    ),
+    "insiders where only shares can be told": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "linkerd", **AB},
+        f"{AT_ROUTING}.match",
+        "match works with istio, nginx, gatewayapi:v1, gatewayapi:v1beta1, contour and gloo",
+    ),
+    "copies of requests where nothing makes them": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "traefik", f"{ROUTING}.mirror": True},
+        f"{AT_ROUTING}.mirror",
+        "mirror works with istio, gatewayapi:v1 and gatewayapi:v1beta1",
+    ),
+    "copies of requests and shares with gatewayapi": (
+        {**GATEWAY, f"{ROUTING}.mirror": True},
+        f"{AT_ROUTING}.mirror",
+        "with provider gatewayapi, mirror needs analysisTimes (blue/green) instead of canaryStrategy",
+    ),
+    "a share of copies, but no copies": (
+        {f"{ROUTING}.mirrorWeight": 10},
+        f"{AT_ROUTING}.mirrorWeight",
+        "mirrorWeight needs mirror: true",
+    ),
+    "a reference that the provider does not read": (
+        {f"{ROUTING}.ingressRef": {"name": "shop"}},
+        AT_ROUTING,
+        "gatewayRefs is read by gatewayapi:v1 and gatewayapi:v1beta1, ingressRef by nginx and skipper, routeRef by",
+    ),
+    "an Ingress to be made and one of one's own": (
+        {
+            f"{ROLLOUT}.trafficRoutingProvider": "nginx",
+            f"{ROUTING}.host": "shop.example.org",
+            f"{ROUTING}.ingressRef": {"name": "shop"},
+        },
+        f"{AT_ROUTING}.ingressRef",
+        "host and ingressRef exclude each other",
+    ),
+    "sticky visitors where nothing reads cookies": (
+        {f"{ROLLOUT}.trafficRoutingProvider": "contour", f"{ANALYSIS}.sessionAffinity": {"cookieName": "v"}},
+        "spec.syncPolicies[0].rollout.rolloutPolicy.trafficAnalysis.sessionAffinity",
+        "sessionAffinity works with istio, gatewayapi:v1 and gatewayapi:v1beta1",
     ),
     "no strategy": (
         {f"{ROUTING}.canaryStrategy": None},

@@ -13,6 +13,7 @@ from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout_api import crd
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.application_status import ApplicationStatus
+from fleet_rollout_api.fleet import RolloutEngine
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "config" / "crd"
@@ -223,8 +224,72 @@ async def test_a_fleet_of_kurator_is_stored_with_its_plugins(dry_run, refusal):
         },
     }
     assert (await dry_run(fleet))["spec"] == fleet["spec"]
-    engine = {**fleet, "spec": {**fleet["spec"], "rolloutEngine": {}}}
-    assert (await dry_run(engine))["spec"]["rolloutEngine"] == {"mode": "Flagger"}
-    causes = await refusal({**fleet, "spec": {"rolloutEngine": {"mode": "Hub"}}})
-    assert causes == [("spec.rolloutEngine.mode", 'Unsupported value: "Hub": supported values: "Flagger"')]
+    engine = {**fleet, "spec": {**fleet["spec"], "rolloutEngine": {"mode": "Flagger"}}}
+    assert (await dry_run(engine))["spec"]["rolloutEngine"]["mode"] == "Flagger"
+    causes = await refusal({**fleet, "spec": {**fleet["spec"], "rolloutEngine": {"mode": "Hub"}}})
+    fact = "plugin.flagger lets Flagger run the canaries: remove it, or set rolloutEngine.mode to Flagger"
+    assert [(field, fact in message) for field, message in causes] == [("spec.rolloutEngine.mode", True)]
     assert (await dry_run({**fleet, "spec": {}}))["spec"] == {}
+
+
+def fleet_with(engine: dict[str, Any]) -> dict[str, Any]:
+    spec = {"clusters": [{"kind": "AttachedCluster", "name": "m1"}], "rolloutEngine": engine}
+    return {"apiVersion": "fleet.kurator.dev/v1alpha1", "kind": "Fleet", "metadata": {"name": "f"}, "spec": spec}
+
+
+async def test_an_engine_is_stored_with_all_that_flagger_takes_as_flags(dry_run):
+    engine = {
+        "mode": "Agent",
+        "meshProvider": "smi:istio",
+        "metricsServer": "http://prometheus.monitoring:9090",
+        "eventWebhook": "https://events.example.org/canary",
+        "alerts": {
+            "type": "slack",
+            "secretRef": {"name": "slack"},
+            "channel": "canaries",
+            "username": "fleet",
+            "proxy": "http://proxy.example.org:3128",
+            "severity": "warn",
+        },
+        "selectorLabels": ["app", "app.kubernetes.io/name"],
+        "includeLabelPrefix": ["team.example.org/"],
+        "ingressClass": "contour",
+        "clusterName": "paris",
+        "plainCanaries": "Adopt",
+        "allowedAddresses": [
+            "monitoring",
+            "vault.secrets:8200",
+            "hooks.example.org",
+            "example.com.",
+            "10.0.0.0/8",
+            "fd00::/8",
+        ],
+        "smiAdapter": True,
+    }
+    assert (await dry_run(fleet_with(engine)))["spec"]["rolloutEngine"] == engine
+    assert set(engine) == set(RolloutEngine.model_validate(engine).dump())
+    defaults = {"plainCanaries": "Ignore", "smiAdapter": False}
+    assert (await dry_run(fleet_with({})))["spec"]["rolloutEngine"] == defaults
+    assert RolloutEngine().dump() == defaults
+
+
+@pytest.mark.parametrize(
+    ("engine", "field", "message"),
+    [
+        ({"mode": "hub"}, "mode", 'Unsupported value: "hub": supported values: "Hub", "Agent", "Flagger"'),
+        ({"meshProvider": "appmesh"}, "meshProvider", 'Unsupported value: "appmesh"'),
+        ({"metricsServer": "prometheus:9090"}, "metricsServer", "should match '^https?://"),
+        ({"alerts": {"type": "slack"}}, "alerts", "set exactly one of address and secretRef"),
+        (
+            {"alerts": {"type": "slack", "address": "https://x.example.org", "secretRef": {"name": "s"}}},
+            "alerts",
+            "set exactly one of address and secretRef, a Secret in the Fleet's namespace with the key address",
+        ),
+        ({"selectorLabels": []}, "selectorLabels", "should have at least 1 items"),
+        ({"plainCanaries": "Yes"}, "plainCanaries", 'supported values: "Ignore", "Adopt"'),
+        ({"allowedAddresses": ["*.monitoring"]}, "allowedAddresses[0]", "should match"),
+    ],
+)
+async def test_an_engine_that_cannot_be_meant_is_refused_with_the_field(engine, field, message, refusal):
+    causes = await refusal(fleet_with(engine))
+    assert any(where == f"spec.rolloutEngine.{field}" and message in text for where, text in causes), causes

@@ -105,3 +105,71 @@ async def test_what_kurator_writes_is_accepted_strictly(given, dry_run):
 @pytest.mark.parametrize("given", [item for item in goldens() if item.id.endswith("Canary")])
 def test_the_model_reads_a_canary_without_loss(given):
     assert Canary.model_validate(given).spec.dump() == given["spec"]
+
+
+# The Canary of Flagger's older guide (SMI and Istio), word for word but for its name.
+OLD_GUIDE: dict[str, Any] = {
+    "apiVersion": "flagger.app/v1alpha3",
+    "kind": "Canary",
+    "metadata": {"name": "old-guide"},
+    "spec": {
+        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+        "progressDeadlineSeconds": 60,
+        "autoscalerRef": {"apiVersion": "autoscaling/v2beta1", "kind": "HorizontalPodAutoscaler", "name": "podinfo"},
+        "service": {
+            "port": 9898,
+            "gateways": ["public-gateway.istio-system.svc.cluster.local"],
+            "hosts": ["app.example.com"],
+        },
+        "canaryAnalysis": {
+            "interval": "10s",
+            "threshold": 5,
+            "maxWeight": 50,
+            "stepWeight": 10,
+            "metrics": [
+                {"name": "request-success-rate", "threshold": 99, "interval": "1m"},
+                {"name": "request-duration", "threshold": 500, "interval": "30s"},
+            ],
+            "webhooks": [
+                {
+                    "name": "load-test",
+                    "url": "http://flagger-loadtester.test/",
+                    "timeout": "5s",
+                    "metadata": {"cmd": "hey -z 1m -q 10 -c 2 http://podinfo.test:9898/"},
+                }
+            ],
+        },
+    },
+}
+
+
+def test_both_versions_of_a_canary_have_one_schema_so_that_the_api_server_converts_by_name():
+    new, old = OURS["canaries.flagger.app"]["spec"]["versions"]
+    assert (new["name"], new["storage"], old["name"], old["storage"]) == ("v1beta1", True, "v1alpha3", False)
+    assert {**new, "name": "", "storage": None} == {**old, "name": "", "storage": None}
+
+
+async def test_the_canary_of_the_old_guide_is_taken_at_its_word_and_read_back_in_both_versions(api_hub, namespace):
+    where = await namespace("api", on=[api_hub])
+    path = f"/apis/flagger.app/{{}}/namespaces/{where}/canaries"
+    strict = {"fieldValidation": "Strict"}
+    await api_hub.api.request("POST", path.format("v1alpha3"), OLD_GUIDE, params=strict)
+    for version in ("v1beta1", "v1alpha3"):
+        stored = await api_hub.api.get(f"{path.format(version)}/old-guide")
+        assert stored["apiVersion"] == f"flagger.app/{version}"
+        assert stored["spec"] == OLD_GUIDE["spec"]
+        assert Canary.model_validate(stored).spec.dump() == OLD_GUIDE["spec"]
+
+
+async def test_a_canary_says_how_it_is_judged_under_either_name(dry_run, refusal):
+    analysis = OLD_GUIDE["spec"]["canaryAnalysis"]
+    bare = {name: value for name, value in OLD_GUIDE["spec"].items() if name != "canaryAnalysis"}
+    for version in ("v1beta1", "v1alpha3"):
+        canary = {**OLD_GUIDE, "apiVersion": f"flagger.app/{version}"}
+        for name in ("analysis", "canaryAnalysis"):
+            spec = {**bare, name: analysis}
+            assert (await dry_run({**canary, "spec": spec}))["spec"] == spec
+        causes = await refusal({**canary, "spec": bare})
+        assert [(field, "set analysis: how a new version" in text) for field, text in causes] == [
+            ("spec.analysis", True)
+        ]

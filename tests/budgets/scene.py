@@ -66,9 +66,8 @@ class Scene:
 
     async def fleet(self, names: Iterable[str]) -> None:
         clusters = [{"kind": "AttachedCluster", "name": name} for name in names]
-        await self.apply(
-            "fleets", self.obj("fleet.kurator.dev/v1alpha1", "Fleet", "fleet", spec={"clusters": clusters})
-        )
+        spec = {"clusters": clusters, "rolloutEngine": {"mode": "Flagger"}}  # the members play it
+        await self.apply("fleets", self.obj("fleet.kurator.dev/v1alpha1", "Fleet", "fleet", spec=spec))
 
     async def application(self, repository: Repository, policies: list[dict[str, Any]], name: str = "web") -> None:
         git = {"url": repository.url, "interval": "1h", "ref": {"branch": "main"}}

@@ -28,6 +28,19 @@ class Watches:
         self.namespaces, self.tell = set(namespaces), on_event
 
 
+class NoEngines:
+    """Every Canary is driven by somebody else."""
+
+    def told(self, scope: Any, event: Event) -> None:
+        pass
+
+    def leave(self, scope: Any) -> None:
+        pass
+
+    def adopts_plain(self, scope: Any) -> bool:
+        return False
+
+
 @pytest.fixture
 def watches() -> Watches:
     return Watches()
@@ -41,7 +54,7 @@ def woken() -> set[Key]:
 @pytest.fixture
 def canaries(watches: Watches, woken: set[Key]) -> Canaries:
     world: Any = SimpleNamespace(members=watches, queues=SimpleNamespace(syncs=woken))
-    return Canaries(world)
+    return Canaries(world, NoEngines())  # type: ignore[arg-type]
 
 
 def place(namespace: str = "shop", name: str = "cart") -> Place:

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 import pytest
 
 from fleet_rollout.decide.aggregate import application_status, invalid_status
+from fleet_rollout.decide.engines import Conflict
 from fleet_rollout.decide.plan import Held, Row, SyncPlan
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.application_status import ApplicationStatus
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync
+from fleet_rollout_api.fleet import Fleet
 
 T1, T2 = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
 AT = "2026-01-01T00:00:00Z"
@@ -345,19 +347,38 @@ def test_a_failed_rollout_is_shown_at_once_and_stalls_when_all_are_done():
 def test_a_missing_engine_is_named_until_one_is_at_work():
     record = rollout("Initialized", spec="h1", inputs="i1")
     idle, other = sync(rollout=record | {"canaryStatus": None}), sync("m2", rollout=record)
-    wish = {"web-0": "Fleet/ns/shop"}
-    found = status(idle, other, plan=planned(idle, other, engines=wish))
+    wish = {("web-0", idle.spec.cluster): "Fleet/ns/shop", ("web-0", other.spec.cluster): "Fleet/ns/shop"}
+    found = status(idle, other, plan=planned(idle, other, uninstalled=wish))
     missing = conditions(found)["EngineMissing"]
     assert (missing["status"], missing["reason"]) == ("True", "NotSupportedYet")
     assert missing["message"] == (
         "Fleet/ns/shop spec.plugin.flagger is not carried out yet; install Flagger by hand in AttachedCluster/m1"
     )
     assert claims(found, "Ready") == (("Unknown", "Progressing"),)
-    assert status(idle, other, plan=planned(idle, other, engines=wish), previous=found, now=T2) == found
+    assert status(idle, other, plan=planned(idle, other, uninstalled=wish), previous=found, now=T2) == found
     at_work = sync(rollout=record)
-    after = status(at_work, other, plan=planned(at_work, other, engines=wish), previous=found)
+    after = status(at_work, other, plan=planned(at_work, other, uninstalled=wish), previous=found)
     assert "EngineMissing" not in conditions(after)
     assert claims(after, "Ready") == (("True", "ReconciliationSucceeded"),)
+
+
+def test_fleets_that_disagree_are_named_and_hold_up_nothing():
+    at_work = sync(rollout=rollout("Succeeded"))
+    old, new = (Fleet.model_validate({"metadata": {"name": name, "namespace": "ns"}}) for name in ("old", "new"))
+    conflicts = (Conflict(at_work.spec.cluster, new, old),)
+    found = status(at_work, plan=planned(at_work, conflicts=conflicts))
+    told = conditions(found)["EngineConflict"]
+    assert (told["status"], told["reason"]) == ("True", "FleetsDisagree")
+    assert told["message"].startswith("AttachedCluster/m1: Fleet/ns/old is older")
+    assert claims(found, "Ready") == (("True", "ReconciliationSucceeded"),)
+    assert "EngineConflict" not in conditions(status(at_work, plan=planned(at_work), previous=found))
+
+
+def test_what_to_look_after_depends_on_the_engine():
+    idle = sync(rollout=rollout("Succeeded") | {"canaryStatus": None})
+    for engine, hint in (("hub", "not looked"), ("agent", "fleet-rollout agent runs"), ("flagger", "Flagger runs")):
+        each = idle.model_copy(update={"spec": idle.spec.model_copy(update={"engine": engine})})
+        assert hint in status(each)["syncStatus"][0]["message"]
 
 
 def test_a_suspended_rollout_says_so():

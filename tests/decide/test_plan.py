@@ -135,20 +135,50 @@ def test_own_and_taken_go_by_owner():
 
 
 def test_a_fleet_that_wants_flagger_is_named_for_its_rollouts():
-    rollout = {
-        "trafficRoutingProvider": "istio",
-        "workload": {"name": "cart"},
-        "serviceName": "cart",
-        "port": 80,
-        "rolloutPolicy": {"skipTrafficAnalysis": True},
-    }
-    app = application(policy("plain"), policy("rolled", rollout=rollout), policy("host", destination=None))
+    app = application(policy("plain"), policy("rolled", rollout=ROLLED), policy("host", destination=None))
     with_plugin = fleet("m1")
     with_plugin["shop"] = with_plugin["shop"].model_copy(
         update={"spec": with_plugin["shop"].spec.model_copy(update={"plugin": {"flagger": {}}})}
     )
-    assert plan(app, fleets=with_plugin).engines == {"rolled": "Fleet/ns/shop"}
-    assert plan(app).engines == {}
+    found = plan(app, fleets=with_plugin)
+    assert found.uninstalled == {("rolled", M1): "Fleet/ns/shop"}
+    assert {sync.spec.cluster.name: sync.spec.engine for sync in found.create} == {"m1": "flagger", "host": "hub"}
+    assert plan(app).uninstalled == {}
+
+
+ROLLED = {
+    "trafficRoutingProvider": "istio",
+    "workload": {"name": "cart"},
+    "serviceName": "cart",
+    "port": 80,
+    "rolloutPolicy": {"skipTrafficAnalysis": True},
+}
+
+
+def aged(created, mode, *clusters, name="shop"):
+    found = fleet(*clusters)["shop"].model_dump(by_alias=True)
+    found["metadata"] |= {"name": name, "creationTimestamp": created}
+    return {name: Fleet.model_validate(found | {"spec": found["spec"] | {"rolloutEngine": {"mode": mode}}})}
+
+
+def test_the_older_of_two_fleets_says_what_runs_the_canaries_and_the_other_ones_application_hears_of_it():
+    app = application(policy("plain"), policy("rolled", rollout=ROLLED))
+    own = aged("2026-02-01T00:00:00Z", "Hub", "m1", "m2")
+    older = aged("2026-01-01T00:00:00Z", "Flagger", "m2", name="older")
+    found = plan(app, fleets=own | older)
+    engines = {(sync.spec.policy, sync.spec.cluster.name): sync.spec.engine for sync in found.create}
+    assert {key: engines["rolled", key] for key in ("m1", "m2")} == {"m1": "hub", "m2": "flagger"}
+    [conflict] = found.conflicts
+    assert (conflict.cluster, conflict.winner.metadata.name, conflict.loser.metadata.name) == (M2, "older", "shop")
+    assert plan(app, fleets=own | aged("2026-03-01T00:00:00Z", "Flagger", "m2", name="newer")).conflicts == ()
+    assert plan(application(policy("plain")), fleets=own | older).conflicts == ()
+
+
+def test_another_engine_is_an_update_of_the_same_sync():
+    app = application(policy("rolled", rollout=ROLLED))
+    syncs = carried_out(plan(app, fleets=aged(NOW, "Hub", "m1")))
+    again = plan(app, syncs, fleets=aged(NOW, "Agent", "m1"))
+    assert [(update.name, update.spec.engine) for update in again.update] == [("rolled-attachedcluster-m1", "agent")]
 
 
 def test_nothing_changes_when_nothing_changed():

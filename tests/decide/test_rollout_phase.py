@@ -200,7 +200,7 @@ def test_the_record_mirrors_the_status():
 @pytest.mark.parametrize(
     ("canary_status", "text"),
     [
-        (None, "Canary/shop/cart has no status yet; check that the engine runs in the member"),
+        (None, "Canary/shop/cart has no status yet; the engine has not looked at it"),
         (OLD, "Canary/shop/cart has not looked at the new revision yet; still Succeeded of the last one"),
         (
             status("Progressing", "h2", canaryWeight=10, failedChecks=1),

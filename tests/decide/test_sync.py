@@ -70,6 +70,13 @@ def test_a_fingerprint_names_what_is_wanted_and_not_when(changed, is_same):
     assert (decide.fingerprint(sync(**changed).spec) == decide.fingerprint(sync().spec)) is is_same
 
 
+def test_another_engine_is_another_state_only_where_there_is_a_rollout():
+    for rollout, is_same in ((None, True), (ROLLOUT, False)):
+        spec = sync(rollout=rollout).spec
+        other = spec.model_copy(update={"engine": "agent"})
+        assert (decide.fingerprint(other) == decide.fingerprint(spec)) is is_same
+
+
 @pytest.mark.parametrize(
     ("given", "timing", "expected"),
     [

@@ -204,6 +204,84 @@ def test_a5_row(config, path, expected):
     assert at(canary(config), path) == expected
 
 
+GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"}
+ALL_ROUTING = WEIGHTS | {
+    "gateways": ["g"],
+    "gatewayRefs": [{"name": "public"}],
+    "hosts": ["h"],
+    "retries": {"attempts": 3},
+    "headers": HEADERS,
+    "corsPolicy": {"maxAge": "24h"},
+    "timeoutSeconds": 60,
+}
+OWN_INGRESS = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "own"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "read"),
+    [
+        ("istio", {"gateways", "hosts", "retries", "headers", "corsPolicy"}),
+        ("gatewayapi:v1", {"gatewayRefs", "hosts", "headers", "corsPolicy"}),
+        ("gatewayapi:v1beta1", {"gatewayRefs", "hosts", "headers"}),
+        *((name, {"gateways", "hosts"}) for name in ("smi:v1alpha1", "smi:v1alpha2", "smi:v1alpha3", "linkerd", "osm")),
+        ("contour", {"retries"}),
+        *((name, set()) for name in ("kuma", "nginx", "kubernetes", "traefik", "apisix", "gloo", "skipper", "knative")),
+    ],
+)
+def test_each_provider_gets_what_it_reads_of_the_route(provider, read):
+    spec = canary(rollout(provider, routing=ALL_ROUTING))["spec"]
+    assert spec["provider"] == provider
+    always = {"name", "port", "targetPort", "timeout"} | (
+        {"apex", "primary", "canary"} if provider == "kuma" else set()
+    )
+    assert set(spec["service"]) - always == read
+    assert spec["service"].get("gatewayRefs", [GATEWAY]) == [GATEWAY]
+
+
+@pytest.mark.parametrize(
+    ("provider", "routing", "path", "expected"),
+    [
+        ("nginx", {"ingressRef": {"name": "own"}}, "spec/ingressRef", OWN_INGRESS),
+        ("skipper", {"ingressRef": {"name": "own"}}, "spec/ingressRef", OWN_INGRESS),
+        (
+            "apisix",
+            {"routeRef": {"name": "own"}},
+            "spec/routeRef",
+            {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "own"},
+        ),
+        (
+            "gloo",
+            {"upstreamRef": {"name": "own", "namespace": "gloo-system"}},
+            "spec/upstreamRef",
+            {"apiVersion": "gloo.solo.io/v1", "kind": "Upstream", "name": "own", "namespace": "gloo-system"},
+        ),
+        ("gloo", {}, "spec/upstreamRef", None),
+        ("istio", {"mirror": True, "mirrorWeight": 20}, "spec/analysis/mirrorWeight", 20),
+        ("istio", {"mirror": True}, "spec/analysis/mirror", True),
+        ("istio", {"mirror": False}, "spec/analysis/mirror", None),
+    ],
+)
+def test_references_and_copies_of_requests_reach_the_canary(provider, routing, path, expected):
+    assert at(canary(rollout(provider, routing=WEIGHTS | routing)), path) == expected
+
+
+def test_a_knative_service_is_its_own_service():
+    workload = {"apiVersion": "serving.knative.dev/v1", "kind": "Service"}
+    found = translated(rollout("knative", workload=workload), Live())
+    assert found.problems == ()
+    spec = found.objects[-1]["spec"]
+    assert spec["targetRef"] == {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "cart"}
+    assert spec["service"] == {"name": "cart", "port": 9898}
+    assert (found.record.workload_kind, found.record.workload_version) == ("Service", "serving.knative.dev/v1")
+
+
+def test_only_meshes_that_kurator_knows_prepare_the_namespace_and_have_a_shared_tester():
+    for provider in ("gatewayapi:v1", "linkerd", "kubernetes"):
+        assert translated(rollout(provider)).namespace is None
+        found = translated(rollout(provider, analysis=HOOKS), engine="flagger", public_tester=True)
+        assert problem(found).reason == "TestLoaderMissing"
+
+
 @pytest.mark.parametrize(
     ("provider", "routing", "namespace"),
     [("istio", WEIGHTS, "istio-system"), ("kuma", WEIGHTS, "kuma-system"), ("nginx", NGINX, "ingress-nginx")],
@@ -215,7 +293,7 @@ def test_a5_the_public_tester_is_found_by_the_providers_namespace(provider, rout
 
 
 def test_a5_annotations_name_policy_and_engine_and_nothing_else():
-    expected = {names.ROLLOUT_ANNOTATION: "web-0", names.ENGINE_ANNOTATION: "flagger"}
+    expected = {names.ROLLOUT_ANNOTATION: "web-0", names.ENGINE_ANNOTATION: "hub"}
     assert canary(rollout("nginx", routing=NGINX))["metadata"]["annotations"] == expected
     assert canary(rollout("kuma"))["metadata"]["annotations"] == expected | {"kuma.io/mesh": "default"}
 
@@ -307,7 +385,14 @@ def test_without_its_service_nothing_but_the_namespace_is_prepared():
 def test_commands_without_a_tester_write_no_canary():
     found = problem(translated(rollout(analysis=HOOKS)))
     assert found.reason == "TestLoaderMissing"
-    assert "rollout.testLoader: true" in found.message
+    assert found.message.endswith("set rollout.testLoader: true")
+
+
+@pytest.mark.parametrize(("engine", "demanded"), [("hub", False), ("agent", False), ("flagger", True)])
+def test_only_where_flagger_runs_the_canaries_its_shared_tester_is_a_way_out(engine, demanded):
+    found = problem(translated(rollout(analysis=HOOKS), engine=engine))
+    assert ("publicTestloader in the Fleet's spec.plugin.flagger" in found.message) is demanded
+    assert canary(engine=engine)["metadata"]["annotations"][names.ENGINE_ANNOTATION] == engine
 
 
 def test_a_workload_without_namespace_is_refused():
@@ -395,12 +480,26 @@ def test_nothing_is_removed_for_the_first_time_or_while_there_is_a_problem():
         (rollout(workload={"kind": "DaemonSet"}), True),
         (rollout(workload={"namespace": "other"}), True),
         (rollout(serviceName="other"), True),
+        (rollout("kuma"), True),
     ],
 )
 def test_a_rollout_of_another_workload_replaces_the_recorded_one(config, expected):
     record = translated(rollout()).record
     assert is_replaced(record, Wanted("web-0", config, "m1")) is expected
     assert is_replaced(record, None)
+    # A record that an interrupted first translation has left.
+    assert not is_replaced(record.model_copy(update={"provider": ""}), Wanted("web-0", rollout("kuma"), "m1"))
+
+
+def test_the_rule_of_a_host_goes_when_the_rollout_takes_an_ingress_of_its_own():
+    first = translated(rollout("nginx", routing=NGINX))
+    own = rollout("nginx", routing=WEIGHTS | {"ingressRef": {"name": "own"}})
+    again = translated(own, Live(service=SERVICE, ingress=first.ingress.object), first.record)
+    assert again.ingress.action == "delete"
+    assert (again.record.host, again.record.ingress, again.record.route) == (None, "own", None)
+    assert translated(own, Live(service=SERVICE), again.record).ingress is None
+    routed = translated(rollout("apisix", routing=WEIGHTS | {"routeRef": {"name": "r"}}))
+    assert (routed.ingress, routed.record.route) == (None, "r")
 
 
 @pytest.mark.parametrize(

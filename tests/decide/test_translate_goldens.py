@@ -86,7 +86,8 @@ def then(name):
 def ours(name):
     # Kurator's member had a namespace already, so there is no annotation on it.
     live = Live(namespace={"metadata": {"name": NAMESPACE}}, service=SERVICE)
-    found = translate(Wanted(policy=f"{name}-0", rollout=given(name), cluster="member1", public_tester=True), live)
+    wanted = Wanted(f"{name}-0", given(name), "member1", engine="flagger", public_tester=True)
+    found = translate(wanted, live)
     assert found.problems == ()
     objects = [
         found.namespace or {"kind": "Namespace", "metadata": {"name": NAMESPACE}, "apiVersion": "v1"},

@@ -150,6 +150,59 @@ def test_a_daemon_set_loses_the_engines_node_selector():
     assert next_step(ready).ref.kind == "Service"
 
 
+NEWEST = {"latestRevision": True, "percent": 100}
+SHARED = [{"latestRevision": True, "percent": 20}, {"revisionName": "cart-00001", "percent": 80}]
+TAGGED = [
+    {"latestRevision": True, "percent": 0, "tag": "next"},
+    {"revisionName": "cart-00001", "percent": 100, "tag": "now"},
+    {"revisionName": "cart-00000", "tag": "before"},
+]
+PRIMARY = {"flagger.app/primary-revision": "cart-00001"}
+
+
+def knative(traffic=None, ready=True, annotations=PRIMARY):
+    status = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}
+    spec = {"traffic": traffic} if traffic else {}
+    return obj("Service", "cart", spec, api_version="serving.knative.dev/v1", status=status, annotations=annotations)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "expected"),
+    [
+        (None, [NEWEST]),
+        (SHARED, [NEWEST]),
+        (SHARED[1:], [NEWEST]),
+        (
+            TAGGED,
+            [
+                NEWEST | {"tag": "next"},
+                {"revisionName": "cart-00001", "tag": "now"},
+                {"revisionName": "cart-00000", "tag": "before"},
+            ],
+        ),
+    ],
+)
+def test_a_knative_service_gives_all_traffic_to_its_newest_revision(traffic, expected):
+    step = next_step(removal(canary=suspended(), workload=knative(traffic)))
+    assert step.ref.subject == "Service/shop/cart"
+    assert step.patch == {
+        "metadata": {"resourceVersion": "1", "annotations": {"flagger.app/primary-revision": None}},
+        "spec": {"traffic": expected},
+    }
+
+
+def test_a_knative_service_that_no_engine_has_touched_is_left_alone():
+    step = next_step(removal(canary=suspended(), workload=knative(SHARED, annotations={})))
+    assert [ref.kind for ref in step.refs] == ["Canary"]
+
+
+def test_a_knative_service_is_awaited_until_it_says_that_it_is_ready():
+    assert isinstance(next_step(removal(canary=suspended(), workload=knative(ready=False, annotations={}))), Wait)
+    silent = knative(annotations={})
+    silent["status"]["conditions"] = None
+    assert isinstance(next_step(removal(canary=suspended(), workload=silent)), Wait)
+
+
 def test_then_the_service_selects_the_workload_and_may_be_written_again():
     step = next_step(removal(canary=suspended(), workload=deployment(3), service=service()))
     assert step.ref.subject == "Service/shop/cart"
@@ -217,12 +270,20 @@ def test_tcp_routes_are_turned_too():
     assert step.patch["spec"] == {"tcp": [{"route": TURNED["route"]}]}
 
 
+def test_routes_of_other_gateways_are_turned_too():
+    backends = [{"name": f"cart-{track}", "port": 80, "weight": 50} for track in ("primary", "canary")]
+    spec = {"rules": [{"backendRefs": backends}]}
+    route = obj("HTTPRoute", "cart", spec, api_version="gateway.networking.k8s.io/v1", **OWNED)
+    step = next_step(released(routes=[route]))
+    assert step.patch["spec"] == {"rules": [{"backendRefs": [{"name": "cart", "port": 80, "weight": 1}]}]}
+
+
 def test_a_users_own_route_may_be_written_again():
     step = next_step(released(routes=[virtual_service(annotations=ENGINE)]))
     assert step.patch["metadata"]["annotations"] == dict.fromkeys(ENGINE)
 
 
-@pytest.mark.parametrize("kind", ["Ingress", "TrafficRoute"])
+@pytest.mark.parametrize("kind", ["Ingress", "TrafficRoute", "TrafficSplit", "ApisixRoute"])
 def test_routes_that_only_lead_to_the_canary_are_deleted(kind):
     step = next_step(released(routes=[obj(kind, "cart-canary", api_version="x/v1")]))
     assert isinstance(step, Delete)

@@ -139,7 +139,7 @@ class FaultProxy:
             request.method,
             self._upstream + request.raw_path,
             data=body or None,
-            headers={name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP},
+            headers=_asked(request, is_watch=key.verb == "watch"),
             allow_redirects=False,
         ) as answer:
             asked.status = answer.status
@@ -171,6 +171,13 @@ async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
+
+
+def _asked(request: web.Request, *, is_watch: bool) -> dict[str, str]:
+    """A watch is asked for plainly: some API servers compress its first events, and lines are to be seen here."""
+    dropped = HOP_BY_HOP | {"accept-encoding"} if is_watch else HOP_BY_HOP
+    asked = {name: value for name, value in request.headers.items() if name.lower() not in dropped}
+    return {**asked, "Accept-Encoding": "identity"} if is_watch else asked
 
 
 def _passed(answer: aiohttp.ClientResponse) -> dict[str, str]:

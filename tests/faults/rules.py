@@ -6,6 +6,7 @@ from any thread. Writes are numbered from 1 in the order in which they arrive at
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -190,8 +191,9 @@ def key_of(cluster: str, method: str, path: str, query: Mapping[str, str], conte
     name = rest[1] if len(rest) > 1 else ""
     verb = _verb(method, name, query, content_type)
     if verb == "create" and not name:
-        metadata = json.loads(body or b"{}").get("metadata") or {}
-        name = metadata.get("name") or metadata.get("generateName", "")
+        with contextlib.suppress(ValueError):  # a binary form: Go clients send built-in kinds so
+            metadata = json.loads(body or b"{}").get("metadata") or {}
+            name = metadata.get("name") or metadata.get("generateName", "")
     return Key(cluster, verb, resource, namespace, name, "/".join(rest[2:]))
 
 

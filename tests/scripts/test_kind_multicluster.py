@@ -67,6 +67,14 @@ def test_each_member_gets_istio_prometheus_the_gateway_and_rights_and_is_attache
     assert members == ["fleet-member1", "fleet-member2", "fleet-member3"]
 
 
+def test_flagger_is_installed_only_where_it_runs_the_canaries() -> None:
+    for arguments, engine in (((), None), (("--engine", "hub"), None), (("--engine", "flagger"), {"mode": "Flagger"})):
+        done = run("up", *arguments, "--dry-run")
+        spec = documents(done.stdout)[-1]["spec"]
+        assert spec.get("rolloutEngine") == engine  # type: ignore[attr-defined]
+        assert ("fluxcd/flagger" in done.stdout) is (engine is not None)
+
+
 def test_down_deletes_what_up_made() -> None:
     deleted = [line.split()[-1] for line in commands(run("down", "--members", "2", "--dry-run").stdout)]
     assert sorted(deleted) == ["fleet-hub", "fleet-member1", "fleet-member2"]
@@ -74,5 +82,6 @@ def test_down_deletes_what_up_made() -> None:
 
 def test_wrong_arguments_are_named() -> None:
     assert "not 'x'" in run("up", "--members", "x").stderr
+    assert "not 'none'" in run("up", "--engine", "none").stderr
     assert "--what" in run("up", "--what").stderr
     assert run().returncode == 2

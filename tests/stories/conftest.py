@@ -172,6 +172,8 @@ class Story:
         await self.set_fleet(names, name=name)
 
     async def set_fleet(self, names: Iterable[str], *, name: str = "fleet", **spec: Any) -> None:
+        """Canaries are played by hand, so that no engine of ours may run them, unless the story says otherwise."""
+        spec.setdefault("rolloutEngine", {"mode": "Flagger"})
         clusters = [{"kind": "AttachedCluster", "name": member} for member in names]
         fleet = {
             "apiVersion": "fleet.kurator.dev/v1alpha1",

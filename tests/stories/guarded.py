@@ -62,7 +62,10 @@ async def attach(hub: LabCluster, namespace: str, name: str, kubeconfig: bytes) 
         "apiVersion": "fleet.kurator.dev/v1alpha1",
         "kind": "Fleet",
         "metadata": {"name": "fleet", "namespace": namespace},
-        "spec": {"clusters": [{"kind": "AttachedCluster", "name": name}]},
+        "spec": {
+            "clusters": [{"kind": "AttachedCluster", "name": name}],
+            "rolloutEngine": {"mode": "Flagger"},  # nobody runs canaries here
+        },
     }
     for plural, obj in (("secrets", secret), ("attachedclusters", cluster), ("fleets", fleet)):
         await hub.api.apply(path(namespace, plural, obj["metadata"]["name"]), obj, manager="story")

@@ -343,7 +343,10 @@ def fleet(namespace: str, kubeconfig: bytes) -> list[tuple[str, Object]]:
         "apiVersion": "fleet.kurator.dev/v1alpha1",
         "kind": "Fleet",
         "metadata": {"name": "fleet", "namespace": namespace},
-        "spec": {"clusters": [{"kind": "AttachedCluster", "name": "m1"}]},
+        "spec": {
+            "clusters": [{"kind": "AttachedCluster", "name": "m1"}],
+            "rolloutEngine": {"mode": "Flagger"},  # the scenario plays it
+        },
     }
     return [("secrets", secret), ("attachedclusters", cluster), ("fleets", group)]
 

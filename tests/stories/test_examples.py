@@ -12,7 +12,8 @@ import yaml
 ROLLOUT = Path(__file__).parents[2] / "examples" / "rollout"
 SOURCE = ROLLOUT / "canary" / "source"
 FLAGGER = "/apis/flagger.app/v1beta1"
-WITH_CANARY = ("canary", "blue-green", "ab-testing", "nginx", "kuma", "custom-metric", "multi-policy")
+MESHES = ("canary", "blue-green", "ab-testing", "kuma", "custom-metric", "multi-policy", "smi")
+WITH_CANARY = (*MESHES, "nginx", "gateway-api", "kubernetes")
 
 
 def example(name: str, namespace: str, url: str) -> dict[str, Any]:

@@ -104,6 +104,9 @@ async def test_definitions_of_ours_are_kept_current(bare: Any, story: Any) -> No
     await begin(story, bare, rolled_out)
     canary = await Place(story, "spare").appears()
     assert canary["spec"]["suspend"] is True
+    current = await find(bare, "canaries")
+    assert current is not None
+    assert [version["name"] for version in current["spec"]["versions"]] == ["v1beta1", "v1alpha3"]
 
 
 async def test_foreign_definitions_are_never_written(bare: Any, story: Any) -> None:

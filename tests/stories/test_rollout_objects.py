@@ -252,6 +252,57 @@ async def test_a_plug_in_that_is_not_installed_is_named_and_holds_up_nothing(sto
     assert "EngineMissing" not in [each["type"] for each in conditions]
 
 
+async def test_the_fleet_says_what_runs_the_canary_and_the_older_of_two_has_the_say(story: Any) -> None:
+    """Design section 2: the engine is written on the Canary; EngineConflict on Applications of the newer Fleet."""
+    content = files(folder="one/") | files("other", folder="two/")
+    repository = await begin(story, content, policy(story, rollout(story), path="./one"))
+    place = Place(story)
+    await place.appears()
+    await story.set_fleet(["m2"], rolloutEngine={"mode": "Agent"})
+
+    async def is_run_by_an_agent(name: str) -> bool:
+        canary = await place.canary(name)
+        return canary is not None and canary["metadata"]["annotations"]["apps.kurator.dev/engine"] == "agent"
+
+    await story.until(lambda: is_run_by_an_agent("podinfo"))
+    await story.set_fleet(["m2"], name="newer", rolloutEngine={"mode": "Flagger"})
+    second = policy(story, rollout(story, "other"), path="./two")
+    await story.application(repository, second, name="second", fleet="newer")
+    await story.until(lambda: is_run_by_an_agent("other"))
+    found = await story.condition("EngineConflict", "True", "FleetsDisagree", name="second")
+    assert found["message"] == (
+        f"AttachedCluster/m2: Fleet/{story.namespace}/fleet is older and has engine Agent,"
+        f" Fleet/{story.namespace}/newer wants Flagger; set spec.rolloutEngine.mode alike,"
+        " or take the cluster out of one of them"
+    )
+    conditions = (await story.read())["status"]["conditions"]
+    assert "EngineConflict" not in [each["type"] for each in conditions]
+    await story.set_fleet(["m2"], name="newer", rolloutEngine={"mode": "Agent"})
+
+    async def is_settled() -> bool:
+        types = [each["type"] for each in (await story.read("second"))["status"]["conditions"]]
+        return "EngineConflict" not in types
+
+    await story.until(is_settled)
+
+
+async def test_another_provider_gets_a_canary_of_its_own(story: Any) -> None:
+    """Routes of the last provider would stay otherwise: its rollout is removed first, traffic and all."""
+    repository = await begin(story, files(), policy(story, rollout(story)))
+    place = Place(story)
+    before = await place.appears()
+    await story.application(repository, policy(story, rollout(story, trafficRoutingProvider="linkerd")))
+
+    async def is_another() -> bool:
+        found = await place.canary()
+        return found is not None and found["metadata"]["uid"] != before["metadata"]["uid"]
+
+    await story.until(is_another)
+    after = await place.canary()
+    assert after is not None
+    assert after["spec"]["provider"] == "linkerd"
+
+
 async def test_the_autoscaler_of_the_workload_is_named_unless_it_is_turned_off(story: Any) -> None:
     """Part 9: autoscalerRef where an HPA targets the workload (Kurator leaves it out); a field turns it off."""
     scaler = {

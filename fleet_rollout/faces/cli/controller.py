@@ -20,7 +20,9 @@ ENVIRONMENT_PREFIX = "FLEET_ROLLOUT"
 
 
 def _type_of(annotation: Any) -> Any:
-    """The click type of a field: `X | None` is X."""
+    """The click type of a field: `X | None` is X, a tuple of texts is an option that may be repeated."""
+    if typing.get_origin(annotation) is tuple:
+        return str
     if isinstance(annotation, UnionType):
         annotation = next(arg for arg in typing.get_args(annotation) if arg is not type(None))
     return click.Path(path_type=Path) if annotation is Path else annotation
@@ -37,6 +39,7 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
             field.name,
             type=kind,
             default=field.default,
+            multiple=typing.get_origin(types[field.name]) is tuple,
             show_default=True,
             show_envvar=True,
             envvar=f"{ENVIRONMENT_PREFIX}_{field.name.upper()}",

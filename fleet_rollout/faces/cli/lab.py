@@ -120,14 +120,21 @@ def binaries_command(names: tuple[str, ...]) -> None:
 @lab.command()
 @member_count
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards, to look around.")
-def demo(members: int, keep: bool) -> None:
-    """Show one commit reach every member, with a canary in each."""
+@click.option(
+    "--engine",
+    type=click.Choice(["hub", "flagger"]),
+    default="hub",
+    show_default=True,
+    help="What runs the canaries: this service from the hub, or Flagger in every member.",
+)
+def demo(members: int, keep: bool, engine: str) -> None:
+    """Show three commits in every member: one promoted, one rolled back, one that fails in a single member."""
     with _told():
         if binaries.missing():
             builder.ensure()
         # Imported here: it needs the extra `lab`, which the other commands do without.
         run = importlib.import_module("fleet_rollout.lab.demo").run
-        sys.exit(asyncio.run(run(members=members, keep=keep)))
+        sys.exit(asyncio.run(run(members=members, keep=keep, engine=engine)))
 
 
 async def _up(started: Lab, keep: bool) -> None:

@@ -14,6 +14,8 @@ class LazyGroup(click.Group):
     commands_by_module: ClassVar[dict[str, str]] = {
         "controller": "fleet_rollout.faces.cli.controller",
         "lab": "fleet_rollout.faces.cli.lab",
+        "loadtester": "fleet_rollout.faces.cli.loadtester",
+        "migrate": "fleet_rollout.faces.cli.migrate",
         "uninstall": "fleet_rollout.faces.cli.uninstall",
         "version": "fleet_rollout.faces.cli.version",
     }

@@ -206,3 +206,34 @@ async def test_a_storm_fills_the_queue_and_no_more(clock):
     for i in range(QUEUE_LENGTH + 50):
         recorder.warning(application(f"a{i}"), "R", "m")
     assert dropped() - before == 50
+
+
+async def test_the_canary_engine_speaks_as_flagger_and_tells_what_it_says_at_every_tick_once_a_minute(
+    clock, eventually
+):
+    sent: list[dict] = []
+
+    async def post(made: dict) -> None:
+        sent.append(made)
+
+    recorder = events.engine_recorder(post, now=clock.now, clock=clock)
+    canary = application("podinfo") | {"apiVersion": "flagger.app/v1beta1", "kind": "Canary"}
+    for clock.seconds in range(0, 70, 10):
+        recorder.normal(canary, events.ENGINE_REASON, "Rollback hook h not signaling a rollback")
+    for step in range(90):
+        recorder.normal(canary, events.ENGINE_REASON, f"Advance podinfo.apps canary iteration {step}/90")
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(recorder.run())
+
+        async def arrived() -> bool:
+            return len(sent) == 92
+
+        await eventually(arrived)
+        task.cancel()
+    assert {(e["reason"], e["source"]["component"], e["reportingComponent"]) for e in sent} == {
+        ("Synced", "flagger", "flagger")
+    }
+    assert [(e["count"], e["firstTimestamp"]) for e in sent[:2]] == [
+        (1, "2025-01-01T00:00:00Z"),
+        (6, "2025-01-01T00:00:10Z"),
+    ]

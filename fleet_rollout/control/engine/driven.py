@@ -1,0 +1,150 @@
+"""One Canary that the engine drives: its ticks on their grid, one after the other, and sleep while nothing happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.control.engine.tick import Outside, Tick
+from fleet_rollout.decide.canary import machine
+from fleet_rollout.decide.canary.claim import rival
+from fleet_rollout.decide.canary.grid import Grid
+from fleet_rollout.decide.canary.objects import Object
+from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.decide.intervals import parse_time, rfc3339
+from fleet_rollout.kube.client import Cluster
+from fleet_rollout.measures import TICK_LATENESS
+
+log = logging.getLogger(__name__)
+
+ACTIVE = frozenset({"Progressing", "Waiting", "WaitingPromotion", "Promoting", "Finalising"})
+# What makes another version of a Canary worth a tick before its time.
+TELLING_METADATA = ("generation", "annotations", "labels", "deletionTimestamp", "finalizers")
+
+
+class Driven:
+    """`raw` is the newest known Canary. `options` is asked at every tick, for a Fleet may be edited."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        sight: Sight,
+        outside: Outside,
+        options: Callable[[], EngineOptions],
+        raw: Object,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.raw = raw
+        self.rival: str | None = None  # another engine that was seen writing the status
+        self._cluster = cluster
+        self._sight = sight
+        self._outside = outside
+        self._options = options
+        self._clock = clock
+        self._wall = wall
+        self._news = asyncio.Event()
+        self._is_ticking = False
+        self._told: Object | None = None  # by the watch, during a tick
+        self._grid = self._first_grid()
+
+    def _first_grid(self) -> Grid:
+        """From the creation on: by the wall clock once, so that a clock that is set later moves no tick."""
+        created = parse_time(self.raw["metadata"]["creationTimestamp"])
+        age = (self._wall() - created).total_seconds()
+        return Grid(self._clock() - max(0.0, age), self._interval)
+
+    @property
+    def _interval(self) -> float:
+        return Subject(self.raw, self._options()).interval
+
+    def show(self, raw: Object) -> None:
+        """The watch tells of the Canary. Our own status writes come back as well, and are no news."""
+        if self._is_ticking:
+            self._told = raw
+            return
+        if _version(raw) <= _version(self.raw):
+            return
+        before, self.raw = self.raw, raw
+        self.rival = rival(before, raw) or self.rival
+        if any(raw["metadata"].get(name) != before["metadata"].get(name) for name in TELLING_METADATA):
+            self.rival = None
+            self.wake()
+
+    def wake(self) -> None:
+        """Something that this Canary looks at has changed: the next tick on the grid is due."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Tick until cancelled. A Canary that nobody has looked at yet is looked at at once."""
+        is_new = not (self.raw.get("status") or {}).get("phase")
+        due = self._clock() if is_new else self._grid.due_from(self._clock())
+        while True:
+            if (seconds := due - self._clock()) > 0:
+                await asyncio.sleep(seconds)
+            TICK_LATENESS.observe(max(0.0, self._clock() - due))
+            self._news.clear()
+            last = await self.tick()
+            if last is not None and last.is_quiet and self._may_sleep():
+                await self._rest(last)
+                due = self._grid.due_from(self._clock())
+            else:
+                due = self._next(due)
+
+    async def tick(self) -> Tick | None:
+        """One tick; None where a mistake of ours ended it, or another engine is at work."""
+        if self.rival is not None:
+            return None
+        options, now = self._options(), self._wall()
+        tick = Tick(self._cluster, self._sight, self._outside, options, self.raw, now)
+        is_ending = bool(self.raw["metadata"].get("deletionTimestamp"))
+        steps = (machine.terminate if is_ending else machine.tick)(self.raw, options, rfc3339(now))
+        self._is_ticking = True
+        began = self._clock()
+        try:
+            await tick.run(steps)
+        except Exception:  # one Canary's trouble is not the others'
+            log.exception("tick of Canary %s failed", Subject(self.raw, options).full_name)
+            return None
+        finally:
+            self._is_ticking = False
+            if tick.has_measured:
+                self._outside.spent(Subject(self.raw, options), self._clock() - began)
+            self._sight.use(self, tick.refs)
+            self._catch_up(tick.raw)
+        return tick
+
+    def _catch_up(self, written: Object) -> None:
+        """Take over what the tick has written, then what the watch has told meanwhile."""
+        if _version(written) > _version(self.raw):
+            self.raw = written
+        told, self._told = self._told, None
+        if told is not None:
+            self.show(told)
+
+    def _next(self, tick: float) -> float:
+        now = self._clock()
+        grid = self._grid.edited(self._interval, now)
+        if grid is not self._grid:
+            self._grid = grid
+            return now + grid.interval
+        return grid.after(tick, now)
+
+    def _may_sleep(self) -> bool:
+        return (self.raw.get("status") or {}).get("phase") not in ACTIVE and not self._news.is_set()
+
+    async def _rest(self, last: Tick) -> None:
+        """Until something changes, or what nobody watches has to be looked at again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._sight.recheck_after(last.refs)):
+                await self._news.wait()
+
+
+def _version(raw: Object) -> int:
+    return int(raw["metadata"].get("resourceVersion") or 0)

@@ -1,0 +1,132 @@
+"""The canary engine of one cluster: which of its Canaries it drives, each by a task of its own.
+
+It is told of Canaries by whoever watches them; what else they need, it watches itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fleet_rollout.control.engine.driven import Driven
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.control.engine.tick import Outside
+from fleet_rollout.decide.canary.claim import EngineName, conflict, is_ours, is_to_finish
+from fleet_rollout.decide.canary.objects import Object, Ref
+from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.kube.client import Cluster, Event
+
+
+class CanaryKey(NamedTuple):
+    """A Canary of one cluster."""
+
+    namespace: str
+    name: str
+
+
+class Engine:
+    """`options` and `adopts_plain` are asked whenever they matter, for a Fleet may be edited."""
+
+    def __init__(
+        self,
+        name: EngineName,
+        cluster: Cluster,
+        sight: Sight,
+        outside: Outside,
+        options: Callable[[], EngineOptions],
+        adopts_plain: Callable[[], bool],
+    ) -> None:
+        self._name: EngineName = name
+        self._cluster = cluster
+        self._outside = outside
+        self._options = options
+        self._adopts_plain = adopts_plain
+        self._sight = sight
+        sight.on_change = self._changed
+        self._driven: dict[CanaryKey, Driven] = {}
+        self._tasks: dict[CanaryKey, asyncio.Task[None]] = {}
+
+    def told(self, event: Event) -> None:
+        """The watch of Canaries says something."""
+        if event.type in ("SYNCED", "BOOKMARK"):
+            return
+        metadata = event.obj["metadata"]
+        key = CanaryKey(metadata["namespace"], metadata["name"])
+        driven = self._driven.get(key)
+        is_other = driven is not None and driven.raw["metadata"]["uid"] != metadata.get("uid")
+        if event.type == "DELETED" or is_other:
+            self._stop(key)
+        if event.type == "DELETED":
+            return
+        is_wanted = is_ours(event.obj, self._name, adopts_plain=self._adopts_plain())
+        if not is_wanted and not (key in self._driven and is_to_finish(event.obj)):
+            self._stop(key)
+        elif key in self._driven:
+            self._driven[key].show(event.obj)
+        else:
+            self._start(key, event.obj)
+
+    def reconsider(self) -> None:
+        """Options have changed: let every Canary have a look."""
+        for driven in self._driven.values():
+            driven.wake()
+
+    def problem(self, key: CanaryKey) -> str | None:
+        """Why a Canary of ours is not driven; None where it is, or is not ours."""
+        driven = self._driven.get(key)
+        return conflict(driven.raw, driven.rival) if driven is not None and driven.rival is not None else None
+
+    @property
+    def namespaces(self) -> set[str]:
+        """Where Canaries are driven."""
+        return {key.namespace for key in self._driven}
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether a Canary is under way that is driven for the Fleet's word alone."""
+        return any(is_to_finish(driven.raw) for driven in self._driven.values())
+
+    def _start(self, key: CanaryKey, raw: Object) -> None:
+        driven = Driven(self._cluster, self._sight, self._outside, self._options, raw)
+        self._driven[key] = driven
+        self._tasks[key] = asyncio.create_task(driven.run(), name=f"canary {key.namespace}/{key.name}")
+        self._show_total()
+
+    def _stop(self, key: CanaryKey) -> None:
+        driven = self._driven.pop(key, None)
+        if driven is None:
+            return
+        self._tasks.pop(key).cancel()
+        self._sight.leave(driven)
+        self._outside.forget(Subject(driven.raw, self._options()))
+        self._show_total()
+
+    def _show_total(self) -> None:
+        self._outside.show_total(self._options().cluster_name, Counter(key.namespace for key in self._driven))
+
+    def _changed(self, ref: Ref) -> None:
+        for user in self._sight.users(ref):
+            if isinstance(user, Driven):
+                user.wake()
+
+    async def finish(self) -> None:
+        """Begin no tick any more, and wait for those under way."""
+        busy = []
+        for key, driven in self._driven.items():
+            if driven.end():
+                busy.append(self._tasks[key])
+            else:
+                self._tasks[key].cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+
+    async def close(self) -> None:
+        """End all ticks where they are; what they have not done, the next engine does."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+        self._driven.clear()
+        await self._sight.close()

@@ -1,0 +1,207 @@
+"""The hub's engines: one for each member that holds Canaries of ours, fed by the watch that mirrors their status.
+
+A member's kubeconfig may change and its Fleet may be edited: the engine is made anew, or asks again, and goes on where
+the Canaries' status says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from fleet_rollout.control.engine.defaults import default_notifier
+from fleet_rollout.control.engine.dialing import DirectDial
+from fleet_rollout.control.engine.engine import CanaryKey, Engine
+from fleet_rollout.control.engine.outside import Default, Outside
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.control.engine.splits import SplitAdapter
+from fleet_rollout.control.world import FLEETS, World
+from fleet_rollout.decide.canary.addresses import Reach, read_reach
+from fleet_rollout.decide.canary.claim import is_ours, is_under_way
+from fleet_rollout.decide.canary.subject import EngineOptions
+from fleet_rollout.decide.engines import engine_of, governing, options_of, settings_of
+from fleet_rollout.errors import FleetRolloutError
+from fleet_rollout.kube.client import Event
+from fleet_rollout.kube.member import Member
+from fleet_rollout.metrics.bulkheads import Bulkheads
+from fleet_rollout_api.cluster_sync import ClusterReference
+from fleet_rollout_api.fleet import Fleet, RolloutEngine
+
+log = logging.getLogger(__name__)
+
+Scope = tuple[str, ClusterReference]
+# How long what a Fleet says is believed, in seconds: it is asked at every tick.
+FLEET_AGE = 1.0
+
+
+@dataclass
+class _Said:
+    """What the Fleet of one member says of its engine."""
+
+    at: float
+    fleet: Fleet | None
+    settings: RolloutEngine
+    options: EngineOptions
+    reach: Reach
+
+
+@dataclass
+class _Site:
+    """The engine of one member, and the member it was made for."""
+
+    member: Member
+    engine: Engine
+    tasks: list[asyncio.Task[None]]
+
+
+class Engines:
+    """All engines of this process. `told` from the watch of Canaries; `run` until leadership ends."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._bulkheads = Bulkheads()
+        self._sites: dict[Scope, _Site] = {}
+        self._said: dict[Scope, _Said] = {}
+        self._direct: dict[Reach, DirectDial] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def told(self, scope: Scope, event: Event) -> None:
+        """The watch of a member's Canaries says something. What is under way is finished, whatever the Fleet says."""
+        is_wanted = engine_of(self._of(scope).fleet) == "Hub"
+        site = self._site(scope) if is_wanted or _is_left_to_us(event) else self._sites.get(scope)
+        if site is None:
+            return
+        site.engine.told(event)
+        if not is_wanted and not site.engine.namespaces:
+            self._drop(scope)
+
+    def problem(self, scope: Scope, namespace: str, name: str) -> str | None:
+        """Why a Canary of ours is not driven."""
+        site = self._sites.get(scope)
+        return site.engine.problem(CanaryKey(namespace, name)) if site is not None else None
+
+    def adopts_plain(self, scope: Scope) -> bool:
+        """Whether the Fleet of a member wants Canaries driven that no Application has brought."""
+        said = self._of(scope)
+        return engine_of(said.fleet) == "Hub" and said.settings.plain_canaries == "Adopt"
+
+    def is_finishing(self, scope: Scope) -> bool:
+        """Whether a plain Canary of a member is under way."""
+        site = self._sites.get(scope)
+        return site is not None and site.engine.is_finishing
+
+    def leave(self, scope: Scope) -> None:
+        """Nobody looks at the Canaries of this member any more."""
+        self._drop(scope)
+
+    async def run(self) -> None:
+        """Hold the engines until cancelled; then end them all."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for scope in list(self._sites):
+                self._drop(scope)
+            await asyncio.gather(*self._ending, return_exceptions=True)
+            for dial in self._direct.values():
+                await dial.close()
+            self._bulkheads.close()
+
+    def _site(self, scope: Scope) -> _Site | None:
+        namespace, cluster = scope
+        try:
+            member = self._world.members.ready(cluster.kind, cluster.name, namespace)
+        except FleetRolloutError:
+            return self._sites.get(scope)
+        site = self._sites.get(scope)
+        if site is None or site.member is not member:
+            self._drop(scope)
+            site = self._sites[scope] = self._made(scope, member)
+        return site
+
+    def _made(self, scope: Scope, member: Member) -> _Site:
+        settings = self._world.settings
+        cluster = member.cluster
+        sight = Sight(cluster, settings)
+        outside = Outside(
+            cluster,
+            sight,
+            dial=self._dial_of,
+            bulkheads=self._bulkheads,
+            alert_reach=self._hub_reach(),
+            reach=lambda: self._of(scope).reach,
+            default=lambda: self._default(scope),
+        )
+        engine = Engine(
+            "hub", cluster, sight, outside, lambda: self._of(scope).options, lambda: self.adopts_plain(scope)
+        )
+        adapter = SplitAdapter(cluster, sight, settings, lambda: self._of(scope).settings.smi_adapter, outside.record)
+        tasks = [asyncio.create_task(outside.run()), asyncio.create_task(adapter.run())]
+        return _Site(member, engine, tasks)
+
+    def _drop(self, scope: Scope) -> None:
+        site = self._sites.pop(scope, None)
+        if site is None:
+            return
+        for task in site.tasks:
+            task.cancel()
+        ending = asyncio.create_task(site.engine.close())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    # What Fleets say
+
+    def _of(self, scope: Scope) -> _Said:
+        said = self._said.get(scope)
+        if said is None or time.monotonic() - said.at > FLEET_AGE:
+            said = self._said[scope] = self._asked(scope)
+        return said
+
+    def _asked(self, scope: Scope) -> _Said:
+        namespace, cluster = scope
+        store = self._world.store
+        found = (store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, namespace))
+        fleet = governing(found, cluster)
+        options = options_of(fleet, cluster.name, shortest_interval=self._world.settings.shortest_interval)
+        settings = settings_of(fleet)
+        return _Said(time.monotonic(), fleet, settings, options, self._reach(options, settings))
+
+    def _reach(self, options: EngineOptions, settings: RolloutEngine) -> Reach:
+        """The engine's own metrics server is allowed by being named."""
+        own = self._world.settings
+        allowed = [*(settings.allowed_addresses or ()), *own.allowed_addresses, options.metrics_server]
+        return read_reach(filter(_is_readable, allowed), own_ranges=own.own_ranges)
+
+    def _hub_reach(self) -> Reach:
+        own = self._world.settings
+        return read_reach(own.allowed_addresses, own_ranges=own.own_ranges)
+
+    def _dial_of(self, reach: Reach) -> DirectDial:
+        """Connections are kept for those who may dial the same."""
+        if reach not in self._direct:
+            self._direct[reach] = DirectDial(reach, self._bulkheads)
+        return self._direct[reach]
+
+    def _default(self, scope: Scope) -> Default | None:
+        said = self._of(scope)
+        if said.fleet is None or said.settings.alerts is None:
+            return None
+        return default_notifier(self._world.hub, said.fleet.metadata.namespace, said.settings.alerts)
+
+
+def _is_left_to_us(event: Event) -> bool:
+    """Whether it is about a Canary that names us, in the middle of a rollout."""
+    if event.type not in ("ADDED", "MODIFIED"):
+        return False
+    return is_ours(event.obj, "hub", adopts_plain=False) and is_under_way(event.obj.get("status") or {})
+
+
+def _is_readable(entry: str) -> bool:
+    """The CRD's pattern lets little through that cannot be read; that allows nothing."""
+    try:
+        read_reach([entry])
+    except ValueError as error:
+        log.warning("%s", error)
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""Carries out what a tick decides to write: on the version it was decided on, and again where that has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.decide.canary.claim import MANAGER_CANARY
+from fleet_rollout.decide.canary.objects import Object, Put, Ref, Remove, StepFailed, Write
+from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.errors import ApiError
+
+ATTEMPTS = 5
+Decide = Callable[[dict[Ref, Object | None]], list[Write]]
+
+
+class Hands:
+    """The writes of one tick. `live` is the tick's view; what is written becomes part of it."""
+
+    def __init__(self, cluster: Cluster, sight: Sight, live: dict[Ref, Object | None]) -> None:
+        self._cluster = cluster
+        self._sight = sight
+        self.live = live
+        self.writes = 0
+
+    async def carry_out(self, decide: Decide) -> None:
+        """Decide and write; where somebody else was faster, look again and decide anew.
+
+        Only what was written meanwhile is looked at again: the target stays the one that this tick has seen.
+        """
+        for _ in range(ATTEMPTS):
+            lost = await self._attempt(decide(self.live))
+            if lost is None:
+                return
+            self.live[lost] = await self._sight.reread(lost)
+        raise StepFailed(
+            f"{lost} is being changed by somebody else all the time; {ATTEMPTS} attempts did not get through"
+        )
+
+    async def _attempt(self, writes: list[Write]) -> Ref | None:
+        """None, or the object that is no longer as it was."""
+        for write in writes:
+            ref = write.ref
+            try:
+                self.live[ref] = await self._write(write)
+            except ApiError as error:
+                if error.status == 409 or (error.is_not_found and isinstance(write, Put) and _is_replacement(write)):
+                    return ref
+                raise
+            self._sight.keep(ref, self.live[ref])
+        return None
+
+    async def _write(self, write: Write) -> Object | None:
+        self.writes += 1
+        resource = await self._sight.resource(write.ref)
+        if isinstance(write, Remove):
+            await self._cluster.delete(
+                resource, write.ref.name, write.ref.namespace, uid=write.uid, resource_version=write.resource_version
+            )
+            return None
+        if _is_replacement(write):
+            return await self._cluster.replace(resource, write.obj, manager=MANAGER_CANARY)
+        return await self._cluster.create(resource, write.obj, manager=MANAGER_CANARY)
+
+
+def _is_replacement(write: Put) -> bool:
+    return bool(write.obj["metadata"].get("resourceVersion"))

@@ -1,0 +1,113 @@
+"""Reaches the addresses of one Canary: Services of its member through the API server, everything else directly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fleet_rollout.control.engine.dialing import DirectDial, authorized
+from fleet_rollout.decide.canary.addresses import (
+    SOCKETS,
+    Answer,
+    Direct,
+    NotReached,
+    Proxied,
+    Reach,
+    Socket,
+    check_backing,
+    parse_url,
+    route_of,
+)
+from fleet_rollout.errors import FleetRolloutError
+from fleet_rollout.kube.client import Cluster, Resource
+from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.kube.port_forward import forwarded
+
+SERVICES = Resource("", "v1", "Service", "services", True)
+SLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", True)
+# How long a Service that was looked at counts as what it was, in seconds.
+BACKING_AGE = 60.0
+# What the API server would take for its own.
+NEVER_RELAYED = frozenset({"authorization", "host", "cookie"})
+
+
+class Backings:
+    """The Services of one member that were found to lead to their own Pods."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._checked: dict[tuple[str, str], float] = {}
+
+    async def check(self, service: str, namespace: str) -> None:
+        """Raises AddressRefused where somebody else chooses the endpoints."""
+        if time.monotonic() - self._checked.get((namespace, service), -BACKING_AGE) >= BACKING_AGE:
+            await self.read(service, namespace)
+
+    async def read(self, service: str, namespace: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The Service and its EndpointSlices as they are now, checked."""
+        found = await self._cluster.get(SERVICES, service, namespace)
+        if found is None:
+            raise NotReached(f"Service {namespace}/{service} does not exist")
+        label = f"kubernetes.io/service-name={service}"
+        slices, _ = await self._cluster.list(SLICES, namespace, label_selector=label)
+        check_backing(found, slices)
+        self._checked[(namespace, service)] = time.monotonic()
+        return found, slices
+
+
+class MemberDial:
+    """`namespace` is the Canary's. Raises NotReached, and AddressRefused where the address is not for it."""
+
+    def __init__(self, cluster: Cluster, backings: Backings, direct: DirectDial, reach: Reach, namespace: str) -> None:
+        self._cluster = cluster
+        self._backings = backings
+        self._direct = direct
+        self._reach = reach
+        self._namespace = namespace
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        timeout: float,
+        verify: bool = True,
+    ) -> Answer:
+        address = parse_url(url)
+        route = route_of(address, self._namespace, self._reach, headers)
+        if isinstance(route, Direct):
+            return await self._direct.request(method, url, headers=headers, body=body, timeout=timeout, verify=verify)
+        try:
+            if route.by_port_forward:
+                return Answer(*await self._forward(route, method, authorized(address, headers), body, timeout))
+            await self._backings.check(route.service, route.namespace)
+            kept = {name: value for name, value in headers.items() if name.lower() not in NEVER_RELAYED}
+            return Answer(
+                *await self._cluster.relay(method, route.proxy_path, headers=kept, body=body, timeout=timeout)
+            )
+        except (ApiError, Unreachable, FleetRolloutError) as error:
+            raise NotReached(error.message) from error
+
+    async def _forward(
+        self, route: Proxied, method: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+    ) -> tuple[int, bytes]:
+        service, slices = await self._backings.read(route.service, route.namespace)
+        return await forwarded(self._cluster, route, service, slices, method, headers, body, timeout=timeout)
+
+    def socket(
+        self, url: str, *, headers: Mapping[str, str], timeout: float, verify: bool = True
+    ) -> AbstractAsyncContextManager[Socket]:
+        return self._socket(url, headers, timeout, verify)
+
+    @asynccontextmanager
+    async def _socket(
+        self, url: str, headers: Mapping[str, str], timeout: float, verify: bool
+    ) -> AsyncIterator[Socket]:
+        if not isinstance(route_of(parse_url(url, SOCKETS), self._namespace, self._reach, headers), Direct):
+            raise NotReached("websockets lead outside of the member only; write an address that is no Service")
+        async with self._direct.socket(url, headers=headers, timeout=timeout, verify=verify) as opened:
+            yield opened

@@ -1,0 +1,47 @@
+"""Is a Canary ours to drive? Two engines on one Canary would double its pace and undo each other's routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fleet_rollout.decide.names import ENGINE_ANNOTATION
+
+MANAGER_CANARY = "fleet-rollout-canary"
+EngineName = Literal["hub", "agent"]
+
+# What an engine says of a Canary. A person who sets one of these with kubectl is no engine.
+_SAID = ("phase", "canaryWeight", "iterations", "failedChecks", "lastAppliedSpec", "lastPromotedSpec")
+_PEOPLE = "kubectl"
+_UNDER_WAY = frozenset({"Waiting", "Progressing", "WaitingPromotion", "Promoting", "Finalising"})
+
+
+def is_ours(canary: Mapping[str, Any], engine: EngineName, *, adopts_plain: bool) -> bool:
+    """The annotation says whose it is; without one it is nobody's unless plain Canaries are adopted."""
+    named = (canary["metadata"].get("annotations") or {}).get(ENGINE_ANNOTATION)
+    return named == engine if named else adopts_plain
+
+
+def rival(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The other engine that has written the status since it was as we left it; None where nobody has."""
+    was, is_now = before.get("status") or {}, now.get("status") or {}
+    if all(was.get(name) == is_now.get(name) for name in _SAID):
+        return None
+    writers = (entry for entry in now["metadata"].get("managedFields") or [] if entry.get("subresource") == "status")
+    others = [(entry.get("time", ""), entry["manager"]) for entry in writers if entry["manager"] != MANAGER_CANARY]
+    name = max(others, default=("", ""))[1]
+    return name if name and not name.startswith(_PEOPLE) else None
+
+
+def is_under_way(status: Mapping[str, Any]) -> bool:
+    """Whether an engine is in the middle of a rollout: another gets the Canary when it has come to its end."""
+    return status.get("phase") in _UNDER_WAY
+
+
+def conflict(canary: Mapping[str, Any], manager: str) -> str:
+    """What the user reads about it."""
+    metadata = canary["metadata"]
+    return (
+        f"{manager} writes the status of Canary {metadata['namespace']}/{metadata['name']}, too; "
+        f"stop it, or annotate the Canary with {ENGINE_ANNOTATION}: flagger"
+    )

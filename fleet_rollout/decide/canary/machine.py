@@ -1,0 +1,311 @@
+"""One tick of a Canary: Flagger's steps, in Flagger's order, as a pure generator of effects.
+
+`tick` decides, control carries out. Where it differs from Flagger, the quirk's number stands at the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fleet_rollout.decide.canary import finish, hooks_run
+from fleet_rollout.decide.canary.advance import next_iteration_or_weight, promotion_step
+from fleet_rollout.decide.canary.change import has_returned, is_new_revision
+from fleet_rollout.decide.canary.checks import in_order
+from fleet_rollout.decide.canary.effects import Do, Measure, Notify, SetRoutes
+from fleet_rollout.decide.canary.objects import StepFailed
+from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Ended, Run, Steps
+from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.decide.canary.weights import weights_complaint
+
+SCALED_DOWN = "is scaled to zero during the analysis"
+
+
+def tick(raw: Mapping[str, Any], options: EngineOptions, now: str) -> Steps[None]:
+    """Everything that one tick does about the Canary `raw`; `now` is RFC 3339."""
+    run = Run(Subject(raw, options), now, dict(raw.get("status") or {}))
+    try:
+        for step in STEPS:
+            yield from step(run)
+    except Ended:
+        return
+    except StepFailed as error:
+        yield from run.warning(error.message)
+
+
+def greet(run: Run) -> Steps[None]:
+    """A Canary nobody has seen yet."""
+    if not run.status.get("conditions"):
+        yield from run.enter("Initializing")
+    run.found_phase = run.phase
+    yield Do.HOLD
+
+
+def respect_suspension(run: Run) -> Steps[None]:
+    """Nothing is reconciled, and weights stay as they are."""
+    if run.subject.is_suspended:
+        yield from run.normal("skipping canary run as object is suspended")
+        raise Ended
+
+
+def inspect(run: Run) -> Steps[None]:
+    """Target, label and ports; everything that follows needs them."""
+    run.subject = yield Do.INSPECT
+
+
+def prepare_services(run: Run) -> Steps[None]:
+    """The Services of both versions exist before anything is routed to them."""
+    yield Do.RECONCILE_SERVICES
+
+
+def probe_metrics(run: Run) -> Steps[None]:
+    """Tell early that a metrics backend is missing; the tick goes on."""
+    if not run.is_initialising or run.subject.skip_analysis:
+        return
+    failure = yield Do.PROBE_METRICS
+    if failure is None:
+        yield from run.normal("all the metrics providers are available!")
+    else:
+        yield from run.warning(f"Error checking metric providers: {failure}")
+
+
+def prepare_primary(run: Run) -> Steps[None]:
+    """The primary exists, and before the first promotion it is ready.
+
+    One that will never get ready leaves the Canary initialising, to recover by itself (Q12).
+    """
+    yield Do.CREATE_PRIMARY
+    if run.is_initialising and not run.subject.skip_analysis:
+        yield Do.PRIMARY_READY
+
+
+def prepare_scaler(run: Run) -> Steps[None]:
+    """The primary has a scaler like the target's, which sleeps between rollouts."""
+    if not run.subject.spec.get("autoscalerRef"):
+        return
+    yield Do.CREATE_SCALER
+    if run.is_initialising:
+        yield Do.PAUSE_SCALER
+
+
+def prepare_traffic(run: Run) -> Steps[None]:
+    """The Service that users call selects the primary before the target is scaled to zero."""
+    yield Do.RECONCILE_APEX
+    if run.is_initialising:
+        yield Do.SCALE_DOWN
+    yield Do.RECONCILE_ROUTES
+
+
+def initialise(run: Run) -> Steps[None]:
+    """Take the target as it is for the promoted revision."""
+    run.fingerprint = yield Do.FINGERPRINT
+    if run.is_initialising:
+        yield from run.sync("Initialized")
+        run.found_phase = run.phase
+        yield from run.normal(f"Initialization done! {run.subject.full_name}")
+        message = f"New {run.subject.target_kind} detected, initialization completed."
+        yield Notify("info", message, with_details=True)
+
+
+def notice_revision(run: Run) -> Steps[None]:
+    """Go on where a rollout is under way, or where there is a new revision; else the tick is over.
+
+    A failed revision is forgotten only once the target is the promoted one again, never before a new one was
+    compared with it (Q1).
+    """
+    if run.phase in (*ANALYSING, *PROMOTING, "Waiting"):
+        return
+    if not is_new_revision(run.status, run.fingerprint):
+        if run.phase == "Failed" and has_returned(run.status, run.fingerprint):
+            yield from run.write({"lastAppliedSpec": run.fingerprint.spec})
+        raise Ended
+    complaint = weights_complaint(run.subject)
+    if complaint is not None:
+        raise StepFailed(complaint)
+
+
+def require_primary(run: Run) -> Steps[None]:
+    """The primary serves the users: without a ready one there is no analysis.
+
+    Where none is under way, a broken primary delays the new revision instead of failing it (Q2).
+    """
+    if run.subject.skip_analysis:
+        return
+    try:
+        yield Do.PRIMARY_READY
+    except StepFailed as error:
+        yield from run.warning(error.message)
+        if not error.retriable and run.phase in PROMOTING:
+            yield from finish.fail_promotion(run, error.message)
+        if not error.retriable and run.phase in (*ANALYSING, "Waiting"):
+            yield from finish.roll_back(run, error.message)
+        raise Ended from error
+
+
+def read_routes(run: Run) -> Steps[None]:
+    """The routing object says where the traffic is, not the status."""
+    run.routes = yield Do.READ_ROUTES
+
+
+def pass_start_gate(run: Run) -> Steps[None]:
+    """Start a rollout where the gates allow it. Ends the tick in every phase before the analysis."""
+    if run.phase in (*ANALYSING, *PROMOTING):
+        return
+    if run.phase == "Waiting":
+        if (yield from _is_called_off(run)):
+            yield from finish.call_off(run)
+        if (yield from hooks_run.asks_for_rollback(run)):  # in every waiting phase (Q11)
+            yield from finish.roll_back(run)
+    yield from hooks_run.confirm_rollout(run)
+    yield from run.normal(f"New revision detected! Scaling up {run.subject.target}", phase="Progressing")
+    yield Notify("info", "New revision detected, progressing canary analysis.", with_details=True)
+    if run.routes.canary > 0:  # left there by a failed promotion (Q3)
+        yield SetRoutes(finish.ALL_PRIMARY)
+    yield Do.RESUME_SCALER
+    yield Do.SCALE_UP
+    yield from run.sync("Progressing")
+    raise Ended
+
+
+def restart_on_change(run: Run) -> Steps[None]:
+    """Another revision during the analysis starts it anew; the promoted one ends it."""
+    if run.phase not in ANALYSING:
+        return
+    if (yield from _is_called_off(run)):
+        yield from finish.call_off(run)
+    if not is_new_revision(run.status, run.fingerprint) and not has_returned(run.status, run.fingerprint):
+        return
+    yield from run.normal(f"New revision detected! Restarting analysis for {run.subject.target}")
+    yield SetRoutes(finish.ALL_PRIMARY)
+    yield from run.sync("Progressing")
+    raise Ended
+
+
+def _is_called_off(run: Run) -> Steps[bool]:
+    """Whether spec and configs are the promoted ones again, though others were on their way.
+
+    While waiting the status does not name what waits, so a revision that failed before is not mistaken for promoted.
+    """
+    if run.phase == "Waiting":
+        if run.fingerprint.spec != run.status.get("lastPromotedSpec"):
+            return False
+    elif not has_returned(run.status, run.fingerprint):
+        return False
+    return bool((yield Do.IS_PROMOTED))
+
+
+def require_canary(run: Run) -> Steps[None]:
+    """A new version that is not ready yet is waited for, up to its deadline; that is no failed check.
+
+    Once it is being promoted it no longer counts: the run ends on the primary (Q4). A target at zero was
+    scaled down by a rollback that did not come to its end. Without analysis it may have been a promotion as
+    well: then it starts again, and its readiness decides.
+    """
+    if run.phase in PROMOTING:
+        return
+    try:
+        if run.fingerprint.is_scaled_down and run.subject.skip_analysis:
+            yield Do.SCALE_UP
+            raise Ended
+        if run.fingerprint.is_scaled_down:
+            raise StepFailed(f"{run.subject.target} {SCALED_DOWN}", retriable=False)
+        yield Do.CANARY_READY
+    except StepFailed as error:
+        yield from run.warning(error.message)
+        if not error.retriable:
+            yield from finish.roll_back(run, error.message)
+        raise Ended from error
+
+
+def skip_analysis(run: Run) -> Steps[None]:
+    """Promote at once where that is wanted."""
+    if run.subject.skip_analysis:
+        yield from finish.promote_unanalysed(run)
+
+
+def promote_further(run: Run) -> Steps[None]:
+    """Traffic returns to the primary; then the target has done its work."""
+    if run.phase == "Promoting":
+        yield Do.SYNC_SCALER
+        yield from promotion_step(run)
+    if run.phase == "Finalising":
+        yield from finish.succeed(run)
+
+
+def roll_back_where_due(run: Run) -> Steps[None]:
+    """Somebody asks for it, or too many checks have failed."""
+    if (yield from hooks_run.asks_for_rollback(run)) or run.failed_checks >= run.subject.threshold:
+        yield from finish.roll_back(run)
+
+
+def analyse(run: Run) -> Steps[None]:
+    """Before the first request the pre-rollout hooks; afterwards load tests and metrics."""
+    is_mirroring = run.subject.mirror and run.routes.mirrored
+    if run.routes.canary == 0 and run.iterations == 0 and not is_mirroring:
+        yield from run.normal(f"Starting canary analysis for {run.subject.target}")
+        yield from hooks_run.pre_rollout(run)
+        return
+    yield from hooks_run.rollout(run)
+    for metric in in_order(run.subject.analysis.get("metrics") or []):
+        complaint = yield Measure(metric)
+        if complaint is not None:
+            yield from run.warning(complaint)
+            yield from run.fail_check()
+
+
+Step = Callable[[Run], Steps[None]]
+
+# The order is Flagger's: first exit wins, and at most one step changes the rollout.
+STEPS: tuple[Step, ...] = (
+    greet,
+    respect_suspension,
+    inspect,
+    prepare_services,
+    probe_metrics,
+    prepare_primary,
+    prepare_scaler,
+    prepare_traffic,
+    initialise,
+    notice_revision,
+    require_primary,
+    read_routes,
+    pass_start_gate,
+    restart_on_change,
+    require_canary,
+    skip_analysis,
+    promote_further,
+    roll_back_where_due,
+    analyse,
+    next_iteration_or_weight,
+)
+
+
+def terminate(raw: Mapping[str, Any], options: EngineOptions, now: str) -> Steps[None]:
+    """Give everything back when a Canary with `revertOnDeletion` is deleted; then let it go.
+
+    A target that is gone already cannot be given back, and must not hold the Canary.
+    """
+    run = Run(Subject(raw, options), now, dict(raw.get("status") or {}))
+    run.found_phase = run.phase
+    if run.phase != "Terminating":
+        yield from run.enter("Terminating")
+        yield from run.normal(f"Terminating canary {run.subject.full_name}")
+    try:
+        yield from _give_back(run)
+        yield Do.RELEASE
+        yield from run.normal(f"Terminated canary {run.subject.full_name}")
+    except StepFailed as error:
+        yield from run.warning(error.message)
+
+
+def _give_back(run: Run) -> Steps[None]:
+    try:
+        run.subject = yield Do.INSPECT
+    except StepFailed as error:
+        yield from run.warning(error.message)
+        return
+    yield Do.RESUME_SCALER
+    yield Do.REVERT_TARGET
+    yield Do.CANARY_READY
+    yield Do.REVERT_APEX
+    yield Do.REVERT_ROUTES

@@ -1,0 +1,77 @@
+"""What a check leaves in the service's own metrics: a value, or why there was none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from fleet_rollout import measures
+from fleet_rollout.control.engine.measuring import Measuring
+from fleet_rollout.decide.canary.addresses import Answer
+from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.metrics.bulkheads import Bulkheads
+
+NAMED = {"name": "web", "namespace": "measuring", "cluster": "west"}
+CANARY = {
+    "apiVersion": "flagger.app/v1beta1",
+    "kind": "Canary",
+    "metadata": {"name": "web", "namespace": "measuring"},
+    "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "analysis": {}},
+}
+OPTIONS = EngineOptions(
+    mesh_provider="istio", cluster_name="west", metrics_server="http://prometheus.istio-system:9090"
+)
+
+
+class Backend:
+    """A Dial behind which one Prometheus always says the same."""
+
+    def __init__(self, status: int, result: list[Any]) -> None:
+        self._answer = {"status": "success", "data": {"resultType": "vector", "result": result}}
+        self._status = status
+
+    async def request(self, *_: Any, **__: Any) -> Answer:
+        return Answer(self._status, orjson.dumps(self._answer))
+
+
+class Named:
+    name = "west"
+
+
+@pytest.fixture
+def measuring() -> Iterator[Measuring]:
+    bulkheads = Bulkheads()
+    yield Measuring(Named(), None, bulkheads)
+    bulkheads.close()
+    measures.forget_canary("web", "measuring", "west")
+
+
+def unmeasured(metric: str, reason: str) -> float | None:
+    labels = {**NAMED, "metric": metric, "reason": reason}
+    return measures.REGISTRY.get_sample_value("fleet_rollout_canary_unmeasured_total", labels)
+
+
+@pytest.mark.parametrize(("metric", "shown"), [("request-success-rate", 99.5), ("request-duration", 0.0995)])
+async def test_a_value_is_shown_durations_in_seconds(measuring: Measuring, metric: str, shown: float) -> None:
+    backend = Backend(200, [{"metric": {}, "value": [1, "99.5"]}])
+    found = {"name": metric, "interval": "1m", "thresholdRange": {"max": 200}}
+    assert await measuring.measure(Subject(CANARY, OPTIONS), found, backend) is None
+    labels = {**NAMED, "metric": metric}
+    assert measures.REGISTRY.get_sample_value("flagger_canary_metric_analysis", labels) == pytest.approx(shown)
+
+
+async def test_checks_without_a_value_are_counted_by_their_reason(measuring: Measuring) -> None:
+    metric = {"name": "request-success-rate", "interval": "1m"}
+    for count in (1, 2):
+        assert await measuring.measure(Subject(CANARY, OPTIONS), metric, Backend(200, [])) is not None
+        assert unmeasured("request-success-rate", "no_values") == count
+    assert await measuring.measure(Subject(CANARY, OPTIONS), metric, Backend(500, [])) is not None
+    assert unmeasured("request-success-rate", "error") == 1
+
+
+async def test_a_metric_that_cannot_be_asked_is_counted(measuring: Measuring) -> None:
+    assert await measuring.measure(Subject(CANARY, OPTIONS), {"name": "own"}, Backend(200, [])) is not None
+    assert unmeasured("own", "error") == 1

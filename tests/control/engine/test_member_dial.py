@@ -1,0 +1,217 @@
+"""The Dial of a Canary on a real API server: by its proxy, and by port-forward where credentials go along."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from fleet_rollout.control.engine.dialing import DirectDial
+from fleet_rollout.control.engine.member_dial import Backings, MemberDial
+from fleet_rollout.decide.canary.addresses import AddressRefused, NotReached, Reach
+from fleet_rollout.kube.access import connection_from_kubeconfig
+from fleet_rollout.kube.client import Cluster
+from fleet_rollout.lab.certificates import Authority
+from fleet_rollout.lab.lab import LabCluster
+from fleet_rollout.metrics.bulkheads import Bulkheads
+from fleet_rollout.settings import Settings
+from tests.control.engine import pod_server
+
+USER = {"Authorization": pod_server.CREDENTIALS}
+PORT, SECURE, NOBODY = 8080, 8443, 9
+
+
+def container(name: str, port: int, *arguments: object) -> dict[str, Any]:
+    command = [sys.executable, pod_server.__file__, "$(PORT)", *map(str, arguments)]
+    ports = [{"name": name, "containerPort": port}]
+    return {"name": name, "image": "lab.local/run:1", "command": command, "ports": ports}
+
+
+def service(name: str, **spec: Any) -> dict[str, Any]:
+    ports = [
+        {"name": "web", "port": 80, "targetPort": "plain"},
+        {"name": "safe", "port": 443, "targetPort": "secure"},
+        {"name": "nobody", "port": 81, "targetPort": NOBODY},
+    ]
+    return {"metadata": {"name": name}, "spec": {"ports": ports, **spec}}
+
+
+class There:
+    """A namespace with a server that wants credentials behind its Service `guarded`."""
+
+    def __init__(self, member: LabCluster, namespace: str, cluster: Cluster) -> None:
+        self.api, self.namespace = member.api, namespace
+        self._cluster = cluster
+        self._direct = DirectDial(Reach(), Bulkheads())
+
+    def path(self, plural: str) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/{plural}"
+
+    def url(
+        self, path: str = "/", *, service: str = "guarded", scheme: str = "http", user: str = "", port: str = ""
+    ) -> str:
+        return f"{scheme}://{user}{service}.{self.namespace}{port}{path}"
+
+    def dial(self, cluster: Cluster | None = None) -> MemberDial:
+        """A new one, which has not seen the Service yet."""
+        cluster = cluster or self._cluster
+        return MemberDial(cluster, Backings(cluster), self._direct, Reach(), self.namespace)
+
+    async def bring(self, name: str, *containers: dict[str, Any]) -> None:
+        """A Service and its only Pod."""
+        labels = {"app": name}
+        pod = {"metadata": {"name": f"{name}-0", "labels": labels}, "spec": {"containers": list(containers)}}
+        await self.api.create(self.path("pods"), pod)
+        await self.api.create(self.path("services"), service(name, selector=labels))
+
+    async def is_ready(self, name: str) -> bool:
+        label = f"kubernetes.io/service-name={name}"
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        slices = await self.api.items(path, labelSelector=label)
+        return any(e["conditions"].get("ready") for each in slices for e in each.get("endpoints") or [])
+
+    async def ask(self, url: str, method: str = "GET", **options: Any) -> tuple[int, Any]:
+        given = {"headers": USER, "timeout": 20.0} | options
+        status, body = await self.dial().request(method, url, **given)
+        return status, json.loads(body) if body.startswith(b"{") else body
+
+    async def told(self, url: str, **options: Any) -> str:
+        """What is said where there is no answer."""
+        with pytest.raises(NotReached) as caught:
+            await self.ask(url, **options)
+        return str(caught.value).replace(self.namespace, "NS")
+
+
+@pytest.fixture(scope="module")
+async def there(
+    member: LabCluster,
+    eventually: Callable[..., Awaitable[None]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[There]:
+    name = f"dial-{secrets.token_hex(4)}"
+    await member.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    connection = connection_from_kubeconfig("m1", member.kubeconfig.read_bytes(), allow_insecure=False)
+    cluster = Cluster(connection, Settings())
+    found = There(member, name, cluster)
+    pair = Authority.create("unknown").serving(["elsewhere.example.com"]).write(tmp_path_factory.mktemp("tls"), "pod")
+    await found.bring("guarded", container("plain", PORT), container("secure", SECURE, *pair))
+    await eventually(lambda: found.is_ready("guarded"))
+    yield found
+    await cluster.close()
+    await member.api.delete(f"/api/v1/namespaces/{name}")
+
+
+async def test_credentials_reach_a_service_that_demands_them(there: There) -> None:
+    status, told = await there.ask(there.url("/query?a=b%20c"), "POST", body=b"text", timeout=20)
+    assert (status, told["method"], told["path"], told["body"]) == (200, "POST", "/query?a=b%20c", "text")
+    assert told["headers"]["Host"] == f"guarded.{there.namespace}"
+    assert told["headers"]["Connection"] == "close"
+    assert told["headers"]["User-Agent"] == "fleet-rollout"
+    assert not any(name.startswith("X-Forwarded-") for name in told["headers"])
+
+
+async def test_credentials_in_the_address_are_as_good(there: There) -> None:
+    assert (await there.ask(there.url(user="rita:s3cret@"), headers={}))[0] == 200
+    assert (await there.ask(there.url(user="rita:wrong@"), headers={}))[0] == 401
+
+
+async def test_without_credentials_the_proxy_of_the_api_server_is_used(there: There) -> None:
+    """It leaves traces in the headers, and takes no credential along: the server refuses."""
+    status, told = await there.ask(there.url("/open"), headers={"X-Own": "1"})
+    assert (status, told["headers"]["X-Own"]) == (200, "1")
+    assert any(name.startswith("X-Forwarded-") for name in told["headers"])
+    assert await there.ask(there.url(), headers={}) == (401, b"who are you?")
+
+
+async def test_a_service_with_tls_gets_credentials_too(there: There) -> None:
+    status, told = await there.ask(there.url("/x", scheme="https"), "POST", body=bytes(100_000), timeout=20)
+    assert (status, len(told["body"])) == (200, 100_000)
+
+
+async def test_answers_are_taken_as_they_are(there: There) -> None:
+    assert await there.ask(there.url("/moved")) == (302, b"")
+    assert await there.ask(there.url("/until-the-end")) == (200, b"all of it")
+
+
+async def test_what_cannot_be_used_is_told(there: There) -> None:
+    where = "Pod NS/guarded-0, port 8080: "
+    assert await there.told(there.url("/large")) == f"{where}the answer is larger than 8 MiB"
+    assert await there.told(there.url("/cut")) == f"{where}the connection was closed before there was an answer"
+    assert (await there.told(there.url("/nonsense"))).startswith(f"{where}the answer is not valid HTTP: ")
+    assert (await there.told(there.url(port=":443", scheme="http"))).startswith("Pod NS/guarded-0, port 8443: ")
+    assert (await there.told(there.url(port=":80", scheme="https"))).startswith(f"{where}TLS failed: ")
+
+
+async def test_an_answer_that_does_not_come_ends_at_the_time_out(there: There) -> None:
+    began = time.monotonic()
+    assert await there.told(there.url("/slow"), timeout=1.0) == "Pod NS/guarded-0, port 8080: no answer within 1 s"
+    assert time.monotonic() - began < 3
+
+
+async def test_a_refused_connection_is_told_in_the_kubelets_words(there: There) -> None:
+    told = await there.told(there.url(port=":81"))
+    assert told.startswith("Pod NS/guarded-0, port 9: error forwarding port 9 to pod guarded-0")
+    assert told.endswith("connection refused")
+
+
+async def test_services_without_endpoints_are_told(there: There) -> None:
+    await there.api.create(there.path("services"), service("empty", selector={"app": "none"}))
+    assert await there.told(there.url(service="empty")) == "Service NS/empty has no ready endpoint on port 80"
+    assert await there.told(there.url(port=":82")) == "Service NS/guarded has no port 82"
+    assert await there.told(there.url(service="absent")) == "Service NS/absent does not exist"
+
+
+async def test_only_endpoints_of_a_selector_are_dialled(there: There) -> None:
+    await there.api.create(there.path("services"), service("by-hand"))
+    with pytest.raises(AddressRefused, match="has no selector"):
+        await there.ask(there.url(service="by-hand"))
+
+
+async def test_a_pod_that_has_gone_is_told(
+    there: There, eventually: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slices are a moment old."""
+    await there.bring("leaving", container("plain", PORT))
+    await eventually(lambda: there.is_ready("leaving"))
+    dial = there.dial()
+    read = dial._backings.read
+    path = f"{there.path('pods')}/leaving-0"
+
+    async def late(*names: str) -> Any:
+        found = await read(*names)
+        await there.api.request("DELETE", path, {"gracePeriodSeconds": 0})
+        while await there.api.find(path):
+            await asyncio.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(dial._backings, "read", late)
+    with pytest.raises(NotReached) as caught:
+        await dial.request("GET", there.url(service="leaving"), headers=USER, timeout=10.0)
+    assert str(caught.value) == f"Pod {there.namespace}/leaving-0: is gone"
+
+
+async def test_missing_rights_are_named(there: There, member: LabCluster) -> None:
+    rules = [
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]},
+    ]
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{there.namespace}"
+    await member.api.create(f"{rbac}/roles", {"metadata": {"name": "poor"}, "rules": rules})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "poor"}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"poor-{there.namespace}"}
+    binding = {"metadata": {"name": "poor"}, "roleRef": role, "subjects": [subject]}
+    await member.api.create(f"{rbac}/rolebindings", binding)
+    kubeconfig = member.kubeconfig_for(f"poor-{there.namespace}")
+    poor = Cluster(connection_from_kubeconfig("m1", kubeconfig, allow_insecure=False), Settings())
+    try:
+        with pytest.raises(NotReached) as caught:
+            await there.dial(poor).request("GET", there.url(), headers=USER, timeout=10.0)
+    finally:
+        await poor.close()
+    assert str(caught.value).endswith("may not be reached; grant get and create of pods/portforward")

@@ -1,0 +1,52 @@
+"""What is watched of a member: few kinds, and those first that say that there is a new revision."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from fleet_rollout.control.engine import sight as module
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.decide.canary.objects import Ref
+from fleet_rollout.kube.client import Cluster
+from fleet_rollout.lab.lab import LabCluster
+from fleet_rollout.settings import Settings
+
+
+async def test_what_makes_a_revision_is_watched_before_what_the_engine_writes_itself(
+    member: LabCluster,
+    member_client: Cluster,
+    namespace: Callable[..., Awaitable[str]],
+    eventually: Callable[..., Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Canary of Istio looks at more objects of other kinds than it has configs."""
+    monkeypatch.setattr(module, "REWATCH_DELAY", 0.05)
+    there = await namespace("sight", on=[member])
+    config = f"/api/v1/namespaces/{there}/configmaps/settings"
+    await member.api.apply(config, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}})
+    kinds = {
+        ("apps/v1", "Deployment"): 2,
+        ("v1", "Service"): 3,
+        ("networking.k8s.io/v1", "Ingress"): 2,
+        ("v1", "ConfigMap"): 1,
+    }
+    refs = [Ref(*kind, there, name) for kind, count in kinds.items() for name in ("settings", "b", "c")[:count]]
+    sight, told = Sight(member_client, Settings()), []
+    sight.on_change = told.append
+    await sight.read(refs)
+    sight.use("a Canary", refs)
+    value = iter(range(1000))
+
+    async def is_told() -> Any:
+        body = {"data": {"value": str(next(value))}}
+        await member.api.merge(config, body)
+        return told
+
+    try:
+        await eventually(is_told)
+    finally:
+        await sight.close()
+    assert {ref.kind for ref in told} == {"ConfigMap"}
