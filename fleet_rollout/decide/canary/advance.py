@@ -32,7 +32,6 @@ def next_iteration_or_weight(run: Run) -> Steps[None]:
         yield from _matching(run, iterations)
     else:
         yield from _blue_green(run, iterations)
-    raise Ended
 
 
 def _weighted(run: Run) -> Steps[None]:

@@ -1,0 +1,189 @@
+"""Corners of the state machine that no conformance scenario reaches: suspension, deletion, hooks that fail late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fleet_rollout.decide.canary.alerts import named, secret_of
+from fleet_rollout.decide.canary.change import is_new_revision, spec_changed
+from fleet_rollout.decide.canary.effects import CallHook, Do, Emit, Fingerprint, Notify, WriteStatus
+from fleet_rollout.decide.canary.machine import terminate, tick
+from fleet_rollout.decide.canary.objects import Ref, Routes, StepFailed, changed
+from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+
+NOW = "2026-01-01T00:00:00Z"
+Answer = Callable[[Any], Any]
+
+
+def canary(status: dict[str, Any] | None = None, analysis: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    return {
+        "apiVersion": "flagger.app/v1beta1",
+        "metadata": {"name": "web", "namespace": "shop", "uid": "1"},
+        "spec": {
+            "targetRef": target,
+            "service": {"port": 80},
+            "analysis": {"threshold": 1, **(analysis or {})},
+            **spec,
+        },
+        "status": {"conditions": [{"type": "Promoted", "status": "True", "reason": "Initialized"}], **(status or {})},
+    }
+
+
+def drive(steps: Any, answer: Answer = lambda _: None) -> list[Any]:
+    """Every effect of a tick; `answer` gives what comes back, or raises StepFailed."""
+    effects: list[Any] = []
+    value: Any = None
+    failure: StepFailed | None = None
+    while True:
+        try:
+            effect = steps.throw(failure) if failure is not None else steps.send(value)
+        except StopIteration:
+            return effects
+        effects.append(effect)
+        value = failure = None
+        try:
+            value = answer(effect)
+        except StepFailed as error:
+            failure = error
+
+
+def said(effects: list[Any]) -> list[str]:
+    return [effect.message for effect in effects if isinstance(effect, Emit)]
+
+
+def world(raw: dict[str, Any], routes: Routes, **answers: Any) -> Answer:
+    """A target whose revision is the one that is analysed; hooks answer by name."""
+
+    def answer(effect: Any) -> Any:
+        if isinstance(effect, CallHook):
+            return answers.get(effect.hook["name"])
+        return (
+            {
+                Do.INSPECT: Subject(raw, label_value="web"),
+                Do.FINGERPRINT: Fingerprint("new"),
+                Do.READ_ROUTES: routes,
+            }.get(effect)
+            if isinstance(effect, Do)
+            else None
+        )
+
+    return answer
+
+
+def test_a_suspended_canary_is_left_as_it_is() -> None:
+    effects = drive(tick(canary(suspend=True), EngineOptions(), NOW))
+    assert effects == [Do.HOLD, Emit("Normal", "skipping canary run as object is suspended")]
+
+
+def test_without_traffic_shifting_a_match_is_passed_over() -> None:
+    raw = canary(
+        {"phase": "Progressing", "iterations": 1, "lastAppliedSpec": "new"},
+        {"iterations": 3, "match": [{"headers": {"x": {"exact": "y"}}}]},
+        provider="kubernetes",
+    )
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(0, 100)))
+    assert "A/B testing is not supported when using the kubernetes provider" in said(effects)
+    assert "Advance web.shop canary iteration 2/3" in said(effects)
+
+
+def test_a_post_rollout_hook_that_fails_skips_the_others() -> None:
+    hooks = [{"name": name, "type": "post-rollout", "url": "http://h.shop/"} for name in ("first", "second")]
+    raw = canary({"phase": "Finalising", "lastAppliedSpec": "new"}, {"webhooks": hooks})
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(100, 0), first="no"))
+    assert "Post-rollout hook first failed no" in said(effects)
+    assert [effect.hook["name"] for effect in effects if isinstance(effect, CallHook)] == ["first"]
+    assert "Promotion completed! Scaling down web.shop" in said(effects)
+
+
+@pytest.mark.parametrize(("muted", "alerts"), [(True, 0), (False, 1)])
+def test_a_gate_may_be_mute(muted: bool, alerts: int) -> None:
+    gate = {"name": "gate", "type": "confirm-traffic-increase", "url": "http://h.shop/", "muteAlert": muted}
+    raw = canary({"phase": "Progressing", "lastAppliedSpec": "new"}, {"stepWeight": 10, "webhooks": [gate]})
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(100, 0), gate="no"))
+    assert sum(isinstance(effect, Notify) for effect in effects) == alerts
+
+
+def test_deletion_gives_everything_back_in_order() -> None:
+    raw = canary({"phase": "Succeeded"}, revertOnDeletion=True)
+    effects = drive(terminate(raw, EngineOptions(), NOW), world(raw, Routes(100, 0)))
+    assert [effect for effect in effects if isinstance(effect, Do)] == [
+        Do.INSPECT,
+        Do.RESUME_SCALER,
+        Do.REVERT_TARGET,
+        Do.CANARY_READY,
+        Do.REVERT_APEX,
+        Do.REVERT_ROUTES,
+        Do.RELEASE,
+    ]
+    assert said(effects) == ["Terminating canary web.shop", "Terminated canary web.shop"]
+    assert any(isinstance(effect, WriteStatus) and effect.changes["phase"] == "Terminating" for effect in effects)
+
+
+def failing(raw: dict[str, Any], step: Do) -> Answer:
+    usual = world(raw, Routes(100, 0))
+
+    def answer(effect: Any) -> Any:
+        if effect is step:
+            raise StepFailed("deployment web.shop is not there")
+        return usual(effect)
+
+    return answer
+
+
+def test_a_target_that_is_gone_does_not_hold_the_canary() -> None:
+    raw = canary({"phase": "Terminating"})
+    effects = drive(terminate(raw, EngineOptions(), NOW), failing(raw, Do.INSPECT))
+    assert Do.RELEASE in effects
+    assert said(effects) == ["deployment web.shop is not there", "Terminated canary web.shop"]
+
+
+def test_a_target_that_is_not_ready_yet_is_waited_for() -> None:
+    raw = canary({"phase": "Terminating"})
+    effects = drive(terminate(raw, EngineOptions(), NOW), failing(raw, Do.CANARY_READY))
+    assert Do.RELEASE not in effects
+    assert said(effects) == ["deployment web.shop is not there"]
+
+
+def test_a_status_without_a_revision_is_a_new_one() -> None:
+    assert spec_changed({}, "a")
+    assert is_new_revision({"lastAppliedSpec": "a", "trackedConfigs": {"configmap/x": "1"}}, Fingerprint("b", None))
+    assert not is_new_revision({"lastAppliedSpec": "a", "trackedConfigs": {"configmap/x": "1"}}, Fingerprint("a", None))
+
+
+def test_metrics_backends_that_are_missing_are_told_at_the_start() -> None:
+    raw = canary({"phase": "Initializing"})
+    usual = world(raw, Routes(100, 0))
+    answer: Answer = lambda effect: "no route" if effect is Do.PROBE_METRICS else usual(effect)  # noqa: E731
+    assert "Error checking metric providers: no route" in said(drive(tick(raw, EngineOptions(), NOW), answer))
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [("30s", 30.0), ("1m30s", 90.0), ("2s", 10.0), ("", 60.0), ("soon", 60.0)],
+)
+def test_intervals_have_a_floor_and_a_default(interval: str, seconds: float) -> None:
+    assert Subject(canary(analysis={"interval": interval})).interval == seconds
+
+
+def test_a_changed_object_leaves_the_live_one_alone() -> None:
+    live = {"kind": "Service", "metadata": {"name": "web", "labels": {"a": "b"}}, "spec": {"x": 1}}
+    new = changed(live, spec={"x": 2})
+    new["metadata"]["labels"]["a"] = "c"
+    assert live == {"kind": "Service", "metadata": {"name": "web", "labels": {"a": "b"}}, "spec": {"x": 1}}
+    assert new["spec"] == {"x": 2}
+
+
+def test_objects_are_named_with_their_namespace_where_they_have_one() -> None:
+    assert str(Ref("v1", "Service", "shop", "web")) == "Service shop/web"
+    assert str(Ref("kuma.io/v1alpha1", "TrafficRoute", "", "web")) == "TrafficRoute web"
+
+
+def test_a_provider_without_secret_needs_none() -> None:
+    subject = Subject(canary())
+    ref = Ref("flagger.app/v1beta1", "AlertProvider", "shop", "chat")
+    assert secret_of(subject, ref, {"spec": {"type": "slack", "address": "https://chat.example.com/x"}}) is None
+    assert named(ref) == "alert provider chat.shop"
