@@ -10,6 +10,7 @@ import base64
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -119,8 +120,13 @@ class _Exchange:
 
     def request(self, *, url: str, params: Mapping[str, str], headers: Mapping[str, str], **_: Any) -> _Response:
         if self.answer is None:
-            raise _Asked(f"{url}?{urlencode(params)}", headers)
+            raise _Asked(f"{url}?{_encoded(tuple(params.items()))}", headers)
         return _Response(self.answer)
+
+
+@lru_cache(maxsize=4096)  # a Canary asks the same at every tick
+def _encoded(params: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(params)
 
 
 class _Response:
