@@ -125,6 +125,9 @@ CANARY_FAILURES = Counter(
     registry=REGISTRY,
 )
 _STATUS_OF_PHASE = {"Progressing": 0, "Failed": 2}
+# The phase that is shown of each Canary (target, namespace, cluster): looking for its series among all of them at every
+# tick would cost a thousand Canaries more than the ticks.
+_SHOWN_PHASES: dict[tuple[str, str, str], str] = {}
 LEADER = Gauge("fleet_rollout_leader", "1 on the replica that leads.", registry=REGISTRY)
 
 
@@ -148,10 +151,15 @@ def forget_engine(cluster: str) -> None:
 
 def show_phase(target: str, namespace: str, cluster: str, phase: str) -> None:
     """A Canary is in this phase."""
-    named = {"name": target, "namespace": namespace, "cluster": cluster}
-    CANARY_STATUS.labels(**named).set(_STATUS_OF_PHASE.get(phase, 1))
-    CANARY_PHASE.remove_by_labels(named)
-    CANARY_PHASE.labels(**named, phase=phase).set(1)
+    canary = (target, namespace, cluster)
+    before = _SHOWN_PHASES.get(canary)
+    if before == phase:
+        return
+    if before is not None:
+        CANARY_PHASE.remove(*canary, before)
+    _SHOWN_PHASES[canary] = phase
+    CANARY_STATUS.labels(*canary).set(_STATUS_OF_PHASE.get(phase, 1))
+    CANARY_PHASE.labels(*canary, phase).set(1)
 
 
 def forget_cluster(cluster: str) -> None:
@@ -163,6 +171,7 @@ def forget_cluster(cluster: str) -> None:
 def forget_canary(target: str, namespace: str, cluster: str) -> None:
     """Drop the series of a Canary that is gone."""
     named = {"name": target, "namespace": namespace, "cluster": cluster}
+    _SHOWN_PHASES.pop((target, namespace, cluster), None)
     for series in (
         CANARY_STATUS,
         CANARY_PHASE,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from fleet_rollout.control.engine.engines import Engines, Scope
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import World
+from fleet_rollout.decide.canary.claim import engine_named
 from fleet_rollout.kube.member import MOST_WATCHES
 from fleet_rollout_api.cluster_sync import ClusterReference
 
@@ -67,8 +68,8 @@ class Canaries:
             self._watch(place.scope)
 
     def look_around(self, scope: Scope) -> None:
-        """Watch all Canaries of a member while its Fleet wants plain ones driven, too."""
-        wanted = self._engines.adopts_plain(scope)
+        """Watch all Canaries of a member while its Fleet wants plain ones driven, too, or one is not finished yet."""
+        wanted = self._engines.adopts_plain(scope) or self._engines.is_finishing(scope)
         if wanted == (scope in self._adopting):
             return
         (self._adopting.add if wanted else self._adopting.discard)(scope)
@@ -131,5 +132,6 @@ def trimmed(canary: dict[str, Any]) -> dict[str, Any]:
         "uid": metadata.get("uid"),
         "generation": metadata.get("generation"),
         "deletionTimestamp": metadata.get("deletionTimestamp"),
+        "engine": engine_named(canary),
         "status": {name: status[name] for name in MIRRORED if name in status},
     }

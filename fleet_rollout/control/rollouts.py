@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fleet_rollout.control.canaries import Canaries, Place
@@ -19,7 +20,7 @@ from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import FLEETS, World
 from fleet_rollout.decide import conditions as conds
-from fleet_rollout.decide.canary.claim import is_under_way
+from fleet_rollout.decide.canary.claim import engine_named, is_kept, is_under_way
 from fleet_rollout.decide.engines import governing
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.decide.inventory import union
@@ -48,6 +49,7 @@ from fleet_rollout_api.fleet import Fleet
 
 ROLLOUT_READY = "RolloutReady"
 HAND_OVER_POLL = 1.0
+CANARIES = Resource("flagger.app", "v1beta1", "Canary", "canaries", True)
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 SERVICES = Resource("", "v1", "Service", "services", True)
 SCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True)
@@ -137,7 +139,7 @@ class Rollouts:
             draft.change(conditions=conds.remove(draft.status.conditions, ROLLOUT_READY))
             return None
         is_ready = conds.is_true(draft.status.conditions, ROLLOUT_READY) or _is_contested(draft)
-        is_settled = is_ready and not self._is_cut_off(draft.sync)
+        is_settled = is_ready and not self._is_cut_off(draft.sync) and not self._changes_hands(draft)
         if not applied and is_settled and record is not None and not is_replaced(record, wanted):
             return None
         try:
@@ -157,6 +159,24 @@ class Rollouts:
             return False
         return self._world.members.state(reference.kind, reference.name, sync.metadata.namespace) == "unreachable"
 
+    def _changes_hands(self, draft: Draft) -> bool:
+        """Whether the Canary is to name another engine, and may."""
+        canary = self._canaries.canary(draft.key)
+        if canary is None or canary["engine"] == draft.sync.spec.engine:
+            return False
+        return draft.sync.spec.engine != "flagger" or not is_kept(canary["engine"], canary["status"])
+
+    @staticmethod
+    async def _in_right_hands(cluster: Cluster, wanted: Wanted) -> Wanted:
+        """Flagger gets the Canary when a rollout of ours has come to its end."""
+        if wanted.engine != "flagger":
+            return wanted
+        live = await cluster.get(CANARIES, wanted.rollout.workload.name, wanted.namespace)
+        engine = engine_named(live) if live is not None else None
+        if live is None or not is_kept(engine, live.get("status") or {}):
+            return wanted
+        return replace(wanted, engine="agent" if engine == "agent" else "hub")
+
     async def _bring(self, draft: Draft, wanted: Wanted | None, record: RolloutRecord | None) -> float | None:
         cluster = self._targets.cluster(draft.sync)
         if record is not None and is_replaced(record, wanted):
@@ -169,6 +189,7 @@ class Rollouts:
         assert wanted is not None
         with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):
             schemas = await self._crds.ensure(cluster)
+            wanted = await self._in_right_hands(cluster, wanted)
             live = await self._read(cluster, wanted, schemas, record)
             translation = translate(wanted, live, record)
             # Once more: what stood in the way when the objects were applied may be gone.

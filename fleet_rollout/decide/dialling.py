@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -24,6 +25,7 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 LOOSE_NUMBER = re.compile(r"(?:.*\.)?(?:0[xX][0-9A-Fa-f]*|[0-9]+)")
 
 
+@lru_cache(maxsize=1024)  # the same few hosts are asked for at every tick
 def literal(host: str) -> IPAddress | None:
     """The address that `host` spells out in full, if it is one."""
     try:

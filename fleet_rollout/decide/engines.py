@@ -50,7 +50,12 @@ def settings_of(fleet: Fleet | None) -> RolloutEngine:
 
 def options_of(fleet: Fleet | None, cluster_name: str, *, shortest_interval: float = 10.0) -> EngineOptions:
     """The defaults of every Canary in the member `cluster_name`."""
-    said, default = settings_of(fleet), EngineOptions()
+    return options_from(settings_of(fleet), cluster_name, shortest_interval=shortest_interval)
+
+
+def options_from(said: RolloutEngine, cluster_name: str, *, shortest_interval: float = 10.0) -> EngineOptions:
+    """What settings say, with the defaults of what they leave out."""
+    default = EngineOptions()
     return EngineOptions(
         mesh_provider=said.mesh_provider or default.mesh_provider,
         metrics_server=said.metrics_server or METRICS_SERVER,

@@ -1,4 +1,4 @@
-"""The controller as a process: logs, signals, the telemetry listener, and an exit code."""
+"""Controller and agent as processes: logs, signals, the telemetry listener, and an exit code."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import uvloop
 
-from fleet_rollout.control.run import Health, run
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.faces import telemetry
+from fleet_rollout.kube.lease import Leadership
 from fleet_rollout.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,20 +25,36 @@ log = logging.getLogger(__name__)
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
-def serve(settings: Settings) -> int:
+class Health(Protocol):
+    """What the listener answers from."""
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """None until the process stands by, or leads."""
+        ...
+
+    def complaint(self) -> str | None:
+        """Why the process should be restarted; None while it works."""
+        ...
+
+
+# Works until the event is set.
+Work = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def serve(settings: Settings, health: Health, work: Work) -> int:
     """Run until SIGTERM or SIGINT; the process's exit code."""
     telemetry.configure_logging(settings.log_format, settings.log_level)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, health, work))
     except FleetRolloutError as error:
         log.error(error.message, extra={"reason": error.reason})
         return 1
     return 0
 
 
-async def _serve(settings: Settings) -> None:
-    health = Health()
+async def _serve(settings: Settings, health: Health, work: Work) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -49,7 +67,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     async with telemetry.serve(settings.telemetry_address, probes(health)):
-        await run(settings, health=health, stop=stop)
+        await work(stop)
     log.info("stopped")
 
 

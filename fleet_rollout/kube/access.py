@@ -86,20 +86,22 @@ def connection_from_file(path: Path, name: str = HUB) -> Connection:
     return kubeconfig.connection(datetime.now(UTC))
 
 
-def in_cluster(folder: Path = SERVICE_ACCOUNT, environ: Mapping[str, str] = os.environ) -> Connection:
+def in_cluster(
+    name: str = HUB, *, folder: Path = SERVICE_ACCOUNT, environ: Mapping[str, str] = os.environ
+) -> Connection:
     """The connection of the Pod's service account; its token is read again whenever the kubelet renews it."""
     host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "")
     if not host or not port:
-        raise Terminal(INVALID, "hub: not running in a Pod; name a kubeconfig with --kubeconfig")
+        raise Terminal(INVALID, f"{name}: not running in a Pod; name a kubeconfig with --kubeconfig")
     try:
         ca = (folder / "ca.crt").read_bytes()
         token = _TokenFile(folder / "token")
     except OSError as error:
         raise Terminal(
-            INVALID, "hub: the Pod has no service account token; set automountServiceAccountToken: true"
+            INVALID, f"{name}: the Pod has no service account token; set automountServiceAccountToken: true"
         ) from error
     address = f"[{host}]" if ":" in host else host
-    return Connection(HUB, f"https://{address}:{port}", ca, token)
+    return Connection(name, f"https://{address}:{port}", ca, token)
 
 
 class _Kubeconfig:

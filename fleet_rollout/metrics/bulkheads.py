@@ -1,26 +1,30 @@
-"""Threads for clients that block, kept apart by address: one that hangs takes no other's.
+"""Threads for clients that block, and turns for those that do not: one address that hangs takes no other's.
 
-Every address has few threads, and all together have a limit. Waiting for a free one counts as waiting for the answer.
+Every address has few of them, and all threads together have a limit. Waiting for one counts as waiting for the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 PER_ADDRESS, TOTAL = 2, 64
+# Questions that take no thread: what one address is asked at the same time.
+TURNS = 8
 
 
 class _Place:
-    """The threads of one address; forgotten when nobody uses or awaits them."""
+    """The threads and turns of one address; forgotten when nobody uses or awaits them."""
 
     def __init__(self, threads: int) -> None:
         self.free = asyncio.Semaphore(threads)
+        self.turns = asyncio.Semaphore(TURNS)
         self.users = 0
 
 
@@ -41,6 +45,17 @@ class Bulkheads:
             running = asyncio.get_running_loop().run_in_executor(self._threads, work)
             running.add_done_callback(partial(self._leave, address))
             return await asyncio.shield(running)
+
+    @asynccontextmanager
+    async def turn(self, address: str, *, timeout: float) -> AsyncIterator[None]:
+        """For a question that needs no thread; TimeoutError where it has not ended within `timeout` seconds."""
+        place = self._places.setdefault(address, _Place(self._per_address))
+        place.users += 1
+        try:
+            async with asyncio.timeout(timeout), place.turns:
+                yield
+        finally:
+            self._forget(address)
 
     @cached_property
     def beneath(self) -> Bulkheads:

@@ -1,25 +1,25 @@
-"""Prometheus, by its client library: that one blocks, so it runs in threads, but the network stays with the Dial.
+"""Prometheus, by its client library, which neither dials nor waits here: the network stays with the Dial.
 
-What the library sends is handed back to the event loop, where the rules about addresses are; it never dials itself.
+The library is run twice: once to learn what it would send, and once more with the answer. It blocks where it dials, and
+a thread for each question costs more than the question.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import math
 import re
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlencode
 
-import requests
+import orjson
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
-from requests.adapters import BaseAdapter
 from urllib3.util.retry import Retry
 
-from fleet_rollout.decide.canary.addresses import NotReached
+from fleet_rollout.decide.canary.addresses import Answer, NotReached
 from fleet_rollout.metrics.query import (
     NEVER_SENT,
     TIMEOUT,
@@ -36,8 +36,7 @@ from fleet_rollout.metrics.query import (
 
 BLANKS = re.compile(r"[\t\n\f\r ]+")
 ONLINE = "vector(1)"
-# The thread waits a little longer than the loop, whose error says more.
-GRACE = 1.0
+NO_RETRY = Retry(0)
 
 
 class Provider:
@@ -55,12 +54,14 @@ class Provider:
         self._backend = Backend(dial, headers.values(), verify=not spec.get("insecureSkipVerify"))
 
     async def value(self, query: str) -> float:
-        ask = partial(self._ask, BLANKS.sub(" ", query), asyncio.get_running_loop())
+        exchange = _Exchange()
+        client = PrometheusConnect(self._url, self._headers, retry=NO_RETRY, session=exchange, timeout=TIMEOUT)
+        text = BLANKS.sub(" ", query)
         try:
-            result = await self._bulkheads.run(self._address, ask, timeout=TIMEOUT)
-        except TimeoutError:
-            raise QueryFailed(f"request failed: no answer within {TIMEOUT:g} s") from None
-        return last_value(result)
+            client.custom_query(text)
+        except _Asked as asked:
+            exchange.answer = await self._answer(asked)
+        return last_value(self._read(client, text))
 
     async def is_online(self) -> None:
         try:
@@ -70,61 +71,72 @@ class Provider:
         if value != 1:
             raise QueryFailed(f"value is not 1 for query: {ONLINE}")
 
-    def _ask(self, query: str, loop: asyncio.AbstractEventLoop) -> Any:
-        """In a thread: the `result` of the answer."""
-        with requests.Session() as session:
-            session.trust_env = False  # neither proxies nor passwords of the hub's own
-            session.headers.clear()
-            client = PrometheusConnect(self._url, self._headers, retry=Retry(0), session=session, timeout=TIMEOUT)
-            adapter = _DialAdapter(self._backend, loop)
-            for prefix in (self._url, "http://", "https://"):  # the client has just mounted one that dials itself
-                session.mount(prefix, adapter)
-            try:
-                return client.custom_query(query)
-            except PrometheusApiClientException as error:
-                raise QueryFailed(f"error response: {self._backend.quote(str(error))}") from None
-            except requests.JSONDecodeError:
-                raise QueryFailed("error unmarshaling result: the answer is not JSON; check the address") from None
-            except requests.RequestException as error:
-                raise QueryFailed(f"request failed: {self._backend.quote(str(error))}") from None
-            except (KeyError, TypeError):
-                raise NoValues from None
-
-
-class _DialAdapter(BaseAdapter):
-    """What `requests` would send, sent by a Dial. Redirects are followed there, too."""
-
-    def __init__(self, backend: Backend, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._backend = backend
-        self._loop = loop
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        asked = asyncio.run_coroutine_threadsafe(self._send(request), self._loop)
-        try:
-            return asked.result(TIMEOUT + GRACE)
-        except TimeoutError:
-            asked.cancel()
-            raise QueryFailed(f"request failed: no answer within {TIMEOUT:g} s") from None
-
-    async def _send(self, request: requests.PreparedRequest) -> requests.Response:
-        headers = {str(name): str(value) for name, value in request.headers.items()}
+    async def _answer(self, asked: _Asked) -> Answer:
         backend = self._backend
         try:
-            answer = await backend.dial.request(
-                "GET", str(request.url), headers=headers, timeout=TIMEOUT, verify=backend.verify
-            )
+            async with self._bulkheads.turn(self._address, timeout=TIMEOUT):
+                answer = await backend.dial.request(
+                    "GET", asked.url, headers=asked.headers, timeout=TIMEOUT, verify=backend.verify
+                )
         except NotReached as error:
             raise QueryFailed(f"request failed: {error}") from None
+        except TimeoutError:
+            raise QueryFailed(f"request failed: no answer within {TIMEOUT:g} s") from None
         if answer.status >= 400:
             raise backend.refused(answer.status, answer.body)
-        response = requests.Response()
-        response.status_code, response.url, response.request = answer.status, str(request.url), request
-        response._content, response.encoding = answer.body, "utf-8"
-        return response
+        return answer
 
-    def close(self) -> None:
-        """Nothing of its own is open."""
+    def _read(self, client: PrometheusConnect, query: str) -> Any:
+        """The `result` of the answer."""
+        try:
+            return client.custom_query(query)
+        except PrometheusApiClientException as error:
+            raise QueryFailed(f"error response: {self._backend.quote(str(error))}") from None
+        except orjson.JSONDecodeError:
+            raise QueryFailed("error unmarshaling result: the answer is not JSON; check the address") from None
+        except (KeyError, TypeError):
+            raise NoValues from None
+
+
+class _Asked(Exception):
+    """What the client would send. Redirects are the Dial's business."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        super().__init__(url)
+        self.url = url
+        self.headers = headers
+
+
+class _Exchange:
+    """In place of the client's session: nothing of the hub's own (proxies, passwords) can go along."""
+
+    verify = cert = None
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+
+    def mount(self, prefix: str, adapter: Any) -> None:
+        """The client's own way to the network, which is not taken."""
+
+    def request(self, *, url: str, params: Mapping[str, str], headers: Mapping[str, str], **_: Any) -> _Response:
+        if self.answer is None:
+            raise _Asked(f"{url}?{_encoded(tuple(params.items()))}", headers)
+        return _Response(self.answer)
+
+
+@lru_cache(maxsize=4096)  # a Canary asks the same at every tick
+def _encoded(params: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(params)
+
+
+class _Response:
+    """An answer, as the client reads it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.status_code, self.content = answer
+
+    def json(self) -> Any:
+        return orjson.loads(self.content)
 
 
 def last_value(result: Any) -> float:

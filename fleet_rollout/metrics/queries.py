@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from fleet_rollout.decide.canary.checks import SUCCESS_RATE, Model
@@ -160,8 +161,18 @@ def built_in(provider: str, metric: str, model: Model) -> Query:
     observer = observer_of(provider)
     names = _in_words(model) if observer.has_word_names else model
     if metric == SUCCESS_RATE:
-        return Query(render(observer.success_rate, names))
-    return Query(render(observer.duration, names), observer.scale)
+        return Query(_filled(observer.success_rate, names))
+    return Query(_filled(observer.duration, names), observer.scale)
+
+
+def _filled(template: str, model: Model) -> str:
+    values = (model.name, model.namespace, model.target, model.service, model.ingress, model.route, model.interval)
+    return _remembered(template, values)
+
+
+@lru_cache(maxsize=4096)  # a Canary asks the same at every tick
+def _remembered(template: str, values: tuple[str, str, str, str, str, str, str]) -> str:
+    return render(template, Model(*values))
 
 
 def _in_words(model: Model) -> Model:

@@ -101,6 +101,11 @@ class Sender:
             self._filled.set()
         self._lanes[letter.who].append(letter)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was posted has been delivered, or given up."""
+        return not self._lanes
+
     async def run(self) -> None:
         """Deliver what was posted; never ends by itself."""
         async with self._guard.session() as session, asyncio.TaskGroup() as group:

@@ -188,6 +188,11 @@ class Recorder:
         self._waiting.append(told)
         self._filled.set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was recorded has been sent."""
+        return not self._filled.is_set()
+
     async def run(self) -> None:
         """Send what was recorded, in order; never ends by itself."""
         while True:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fleet_rollout.decide.canary.objects import Live, Put, Ref, StepFailed, Write, changed
+from fleet_rollout.decide.canary.objects import Live, Put, Ref, StepFailed, Write
 from fleet_rollout.decide.canary.subject import UNTOUCHED_BY_FLUX, Subject
 from fleet_rollout.decide.names import short_hash
 from fleet_rollout.traffic.router import Routes
@@ -71,7 +71,7 @@ def update(live: Object, labelled: Labelled | None = None, **parts: Any) -> list
         merged = over(metadata.get(key), ours)
         if merged or key in metadata:
             metadata[key] = merged
-    new = changed(live, metadata=metadata, **parts)
+    new = {**live, "metadata": metadata, **parts}
     return [] if new == live else [Put(new)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,6 +78,14 @@ class Members:
         """Do what Flagger does; when it was done, by the monotonic clock."""
         order = {"cluster": number, "namespace": namespace, "name": name, "status": status}
         return float((await self._ask("canary", order))["at"])
+
+    async def put(self, numbers: Iterable[str], *objects: dict[str, Any]) -> None:
+        """Write these objects into each of these clusters, as their users do."""
+        await self._ask("put", {"clusters": list(numbers), "objects": objects})
+
+    async def phases(self) -> dict[str, int]:
+        """How many Canaries are in which phase."""
+        return await self._ask("phases")
 
     async def _ask(self, what: str, order: dict[str, Any] | None = None) -> dict[str, Any]:
         assert self._session is not None

@@ -1,8 +1,8 @@
 """Many API servers in one small process: what a thousand members answer, as cheaply as possible.
 
 `python -m tests.budgets.stub FOLDER` serves `https://127.0.0.1:PORT/c/<number>` with the certificate of FOLDER, prints
-the port, and counts. It keeps objects as bytes and knows server-side apply by one manager an object, list by labels,
-watch and discovery: enough for the service, and nothing of an API server's own work. It measures us.
+the port, and counts. It keeps objects as bytes and knows server-side apply by one manager an object, create, replace,
+list by labels, watch and discovery: enough for the service, and nothing of an API server's own work. It measures us.
 """
 
 from __future__ import annotations
@@ -12,41 +12,33 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import orjson
 import uvloop
 
+from tests.budgets.stub_objects import (
+    HANGING,
+    INITIALIZED,
+    KINDS,
+    Place,
+    Stored,
+    deployed,
+    discovery,
+    made,
+    metadata_of,
+    parse,
+    place_of,
+    sample,
+    scope_of,
+    status,
+    with_metadata,
+)
+
 BOOKMARK_INTERVAL = 60.0
-KINDS = {
-    "": {"Namespace": "namespaces", "ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"},
-    "apps": {"Deployment": "deployments"},
-    "autoscaling": {"HorizontalPodAutoscaler": "horizontalpodautoscalers"},
-    "apiextensions.k8s.io": {"CustomResourceDefinition": "customresourcedefinitions"},
-    "flagger.app": {"Canary": "canaries", "MetricTemplate": "metrictemplates", "AlertProvider": "alertproviders"},
-}
-VERSIONS = {"": "v1", "apps": "v1", "autoscaling": "v2", "apiextensions.k8s.io": "v1", "flagger.app": "v1beta1"}
-CLUSTER_SCOPED = {"namespaces", "customresourcedefinitions"}
-INITIALIZED = {"phase": "Initialized", "canaryWeight": 0, "failedChecks": 0, "iterations": 0, "lastAppliedSpec": "1"}
-WRITES = ("created", "changed", "deleted")
-
-Place = tuple[str, str, str, str]  # group, plural, namespace, name
-
-
-@dataclass
-class Stored:
-    """One object: as it is sent, and what tells whether an apply changes it."""
-
-    body: bytes
-    applied: bytes
-    labels: dict[str, str]
-    version: int
-    uid: str
-    created: str
 
 
 @dataclass
@@ -74,7 +66,7 @@ class Site:
         self.hanging: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.connections = 0
-        self.shared = {place_of(obj): orjson.dumps(_with_metadata(obj)) for obj in shared}
+        self.shared = {place_of(obj): orjson.dumps(with_metadata(obj)) for obj in shared}
         self.discovery = {"/api": orjson.dumps(discovery([""])), "/apis": orjson.dumps(discovery(list(KINDS)[1:]))}
 
     def cluster(self, number: str) -> Virtual:
@@ -106,6 +98,7 @@ class Connection(asyncio.Protocol):
         self.buffer = b""
         self.transport: asyncio.Transport
         self.watched: tuple[Virtual, tuple[str, str, str]] | None = None
+        self.is_metadata = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -127,7 +120,7 @@ class Connection(asyncio.Protocol):
                 return
             body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
             method, target, _ = head[: head.find(b"\r\n")].decode().split(" ", 2)
-            self.answer(method, target, body, is_metadata=b"as=PartialObjectMetadata;" in head)
+            self.answer(method, target, body, is_metadata=b"as=PartialObjectMetadata" in head)
 
     def answer(self, method: str, target: str, body: bytes, *, is_metadata: bool) -> None:
         path, _, query = target.partition("?")
@@ -137,10 +130,13 @@ class Connection(asyncio.Protocol):
         _, _, number, rest = path.split("/", 3)
         if number in self.site.hanging:
             return
-        params = dict(parse_qsl(query))
         cluster = self.site.cluster(number)
+        if "/proxy/" in rest:
+            self.relay(cluster, rest, query)
+            return
+        params = dict(parse_qsl(query))
         if "watch" in params:
-            self.watch(cluster, scope_of(f"/{rest}"))
+            self.watch(cluster, scope_of(f"/{rest}"), is_metadata=is_metadata)
             return
         code, content = Handler(self.site, cluster).answer(method, f"/{rest}", params, body)
         self.send(code, metadata_of(content) if is_metadata and code == 200 else content)
@@ -149,9 +145,17 @@ class Connection(asyncio.Protocol):
         head = b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
         self.transport.write(head + body)
 
-    def watch(self, cluster: Virtual, scope: tuple[str, str, str]) -> None:
+    def relay(self, cluster: Virtual, path: str, query: str) -> None:
+        """To a Prometheus, one of which never answers."""
+        self.site.counts["relay"] += 1
+        cluster.counts["relay"] += 1
+        if f"/{HANGING}:" not in path:
+            self.send(200, sample("1" if "vector" in query else "99.9"))
+
+    def watch(self, cluster: Virtual, scope: tuple[str, str, str], *, is_metadata: bool) -> None:
         self.site.counts["watch"] += 1
         self.watched = (cluster, scope)
+        self.is_metadata = is_metadata
         cluster.watches.setdefault(scope, set()).add(self)
         self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
 
@@ -176,6 +180,12 @@ class Handler:
             return self.list(place, params) if is_list else self.get(place)
         if method == "PATCH" and not subresource:
             return self.apply(place, params, body)
+        if method == "POST" and is_list:
+            self.count(f"create {place[1]}")
+            return self.create(place, body)
+        if method == "PUT":
+            self.count(f"replace {place[1]}{'/' if subresource else ''}{subresource}")
+            return self.replace(place, body, is_status=subresource == "status")
         if method == "DELETE":
             return self.delete(place)
         return status(405, "MethodNotAllowed", f"{method} {path}")
@@ -192,7 +202,7 @@ class Handler:
             return 200, self.site.shared[place]
         if place[1] == "namespaces":
             obj = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place[3]}}
-            return 200, orjson.dumps(_with_metadata(obj | {"status": {"phase": "Active"}}))
+            return 200, orjson.dumps(with_metadata(obj | {"status": {"phase": "Active"}}))
         return status(404, "NotFound", f"{place[1]} {place[3]} not found")
 
     def list(self, place: Place, params: dict[str, str]) -> tuple[int, bytes]:
@@ -218,6 +228,30 @@ class Handler:
             self.keep(place, stored, is_new=live is None)
         return 201 if live is None else 200, stored.body
 
+    def create(self, place: Place, body: bytes) -> tuple[int, bytes]:
+        """Events are counted and forgotten."""
+        obj = orjson.loads(body)
+        place = (*place[:3], obj["metadata"]["name"])
+        if place[1] == "events":
+            return 201, body
+        if place in self.cluster.objects:
+            return status(409, "AlreadyExists", f"{place[1]} {place[3]} already exists")
+        put(self.cluster, place, obj)
+        return 201, self.cluster.objects[place].body
+
+    def replace(self, place: Place, body: bytes, *, is_status: bool) -> tuple[int, bytes]:
+        live = self.cluster.objects.get(place)
+        if live is None:
+            return status(404, "NotFound", f"{place[1]} {place[3]} not found")
+        obj = orjson.loads(body)
+        if obj["metadata"].get("resourceVersion") not in (None, str(live.version)):
+            return status(409, "Conflict", f"{place[1]} {place[3]} has been changed")
+        if is_status:
+            set_status(self.cluster, place, obj["status"])
+            return 200, live.body
+        put(self.cluster, place, obj)
+        return 200, self.cluster.objects[place].body
+
     def keep(self, place: Place, stored: Stored, *, is_new: bool) -> None:
         self.cluster.version += 1
         self.cluster.objects[place] = stored
@@ -239,7 +273,7 @@ class Handler:
 
 
 def control(site: Site, path: str, order: dict[str, Any]) -> Any:
-    """What the measuring side asks: the counts, a fresh start of them, a hanging member, a Canary's new status."""
+    """What the measuring side asks: counts, a fresh start of them, a hanging member, objects, a Canary's new status."""
     if path == "/control/mark":
         site.mark()
     if path == "/control/hang":
@@ -248,6 +282,12 @@ def control(site: Site, path: str, order: dict[str, Any]) -> Any:
         cluster = site.cluster(order["cluster"])
         set_status(cluster, ("flagger.app", "canaries", order["namespace"], order["name"]), order["status"])
         return {"at": time.monotonic()}
+    if path == "/control/put":
+        for number in order["clusters"]:
+            for obj in order["objects"]:
+                put(site.cluster(number), place_of(obj), orjson.loads(orjson.dumps(obj)))
+    if path == "/control/phases":
+        return Counter(phase_of(cluster) for cluster in site.clusters.values())
     return site.report() if path == "/control/report" else {}
 
 
@@ -262,83 +302,45 @@ def set_status(cluster: Virtual, place: Place, changes: dict[str, Any]) -> None:
     tell(cluster, place, "MODIFIED", stored.body)
 
 
+def put(cluster: Virtual, place: Place, obj: dict[str, Any]) -> None:
+    """What a user or an engine writes; Pods of Deployments are ready at once, by a write of their own."""
+    live = cluster.objects.get(place)
+    before = orjson.loads(live.body) if live is not None else {}
+    cluster.version += 1
+    uid = live.uid if live is not None else f"uid-{cluster.version}"
+    created = live.created if live is not None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    generation = before.get("metadata", {}).get("generation", 0) + (before.get("spec") != obj.get("spec"))
+    obj["metadata"] |= {
+        "uid": uid,
+        "resourceVersion": str(cluster.version),
+        "creationTimestamp": created,
+        "generation": generation,
+    }
+    if "status" in before:
+        obj["status"] = before["status"]
+    labels = obj["metadata"].get("labels") or {}
+    stored = Stored(orjson.dumps(obj), b"", labels, cluster.version, uid, created)
+    cluster.objects[place] = stored
+    tell(cluster, place, "ADDED" if live is None else "MODIFIED", stored.body)
+    if place[1] == "deployments":
+        set_status(cluster, place, deployed(obj))
+
+
+def phase_of(cluster: Virtual) -> str:
+    """How the Canary of a cluster stands."""
+    found = (stored.body for place, stored in cluster.objects.items() if place[1] == "canaries")
+    body = next(found, b"{}")
+    return str((orjson.loads(body).get("status") or {}).get("phase", ""))
+
+
 def tell(cluster: Virtual, place: Place, kind: str, body: bytes) -> None:
     group, plural, namespace, _ = place
+    metadata = b""
     for scope in ((group, plural, namespace), (group, plural, "")):
         for connection in cluster.watches.get(scope, ()):
-            connection.event(kind, body)
-
-
-def made(body: bytes, live: Stored | None, version: int, manager: str, number: int) -> Stored:
-    """The object that an apply leaves behind: everything is as sent, for there is one manager an object."""
-    obj = orjson.loads(body)
-    metadata = obj["metadata"]
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    uid, created = (live.uid, live.created) if live is not None else (f"uid-{number}", now)
-    entry = {"manager": manager, "operation": "Apply", "apiVersion": obj["apiVersion"], "time": now, "fieldsV1": {}}
-    metadata |= {"uid": uid, "resourceVersion": str(version), "creationTimestamp": created, "managedFields": [entry]}
-    if live is not None and obj["kind"] == "Canary":
-        obj["status"] = orjson.loads(live.body).get("status", {})
-    return Stored(orjson.dumps(obj), body, metadata.get("labels") or {}, version, uid, created)
-
-
-def status(code: int, reason: str, message: str) -> tuple[int, bytes]:
-    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message}
-    return code, orjson.dumps(body | {"code": code})
-
-
-def discovery(groups: list[str]) -> dict[str, Any]:
-    """An APIGroupDiscoveryList of these groups."""
-    return {
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
-        "items": [
-            {
-                "metadata": {"name": group},
-                "versions": [{"version": VERSIONS[group], "resources": list(_resources(group))}],
-            }
-            for group in groups
-        ],
-    }
-
-
-def _resources(group: str) -> Iterator[dict[str, Any]]:
-    for kind, plural in KINDS[group].items():
-        scope = "Cluster" if plural in CLUSTER_SCOPED else "Namespaced"
-        yield {"resource": plural, "responseKind": {"kind": kind}, "scope": scope}
-
-
-def parse(path: str) -> tuple[Place, bool, str]:
-    """The place that a path names, whether it is a listing, and the subresource."""
-    parts = [unquote(part) for part in path.split("/")[1:]]
-    group, parts = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
-    namespace = ""
-    if parts[0] == "namespaces" and len(parts) > 2:
-        namespace, parts = parts[1], parts[2:]
-    plural, name, subresource = [*parts, "", ""][:3]
-    return (group, plural, namespace, name), not name, subresource
-
-
-def metadata_of(content: bytes) -> bytes:
-    """A PartialObjectMetadata of one object."""
-    obj = orjson.loads(content)
-    return orjson.dumps({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": obj["metadata"]})
-
-
-def scope_of(path: str) -> tuple[str, str, str]:
-    (group, plural, namespace, _), _, _ = parse(path)
-    return group, plural, namespace
-
-
-def place_of(obj: dict[str, Any]) -> Place:
-    group = obj["apiVersion"].rpartition("/")[0]
-    metadata = obj["metadata"]
-    return group, KINDS[group][obj["kind"]], metadata.get("namespace", ""), metadata["name"]
-
-
-def _with_metadata(obj: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"uid": f"uid-{obj['metadata']['name']}", "resourceVersion": "1", **obj["metadata"]}
-    return {**obj, "metadata": metadata}
+            if connection.is_metadata:
+                metadata = metadata or metadata_of(body)
+            connection.event(kind, metadata if connection.is_metadata else body)
 
 
 def _content_length(head: bytes) -> int:

@@ -116,6 +116,7 @@ class FlaggerDriver:
     """One Flagger for all scenarios, with as many workers as they need."""
 
     name = "flagger"
+    at_once = 1000  # each tick is ten seconds of waiting
 
     def __init__(self, server: Server, servers: Servers, folder: Path) -> None:
         self._server = server

@@ -43,13 +43,17 @@ OF_FLAGGER = {
     "MetricTemplate": "/apis/flagger.app/v1beta1/namespaces/{}/metrictemplates",
     "AlertProvider": "/apis/flagger.app/v1beta1/namespaces/{}/alertproviders",
 }
-EVENTS_LIMIT = 60.0
+# One sender sends the events of all scenarios, one by one.
+EVENTS_LIMIT = 180.0
+# client-go tells events of one kind about one object so from the tenth on.
+FOLDED = "(combined from similar events)"
 
 
 class Driver(Protocol):
     """An engine whose ticks happen when they are asked for."""
 
     name: str
+    at_once: int  # how many Canaries it can tick side by side
 
     async def start(self) -> None: ...
 
@@ -97,7 +101,6 @@ class Stage:
             await self._play_workloads()
             await self.driver.tick(self.namespace, NAME)
             trace.records[number] = await self._observed()
-        trace.events = await self._kubernetes_events({text for r in trace.records.values() for text in r.events})
         return trace
 
     # Before the first tick
@@ -190,17 +193,14 @@ class Stage:
         step = _step(canary.get("status") or {}, objects, self.scenario)
         return self._names.record(step, canary, self._script.take(), objects, was_written)
 
-    async def _kubernetes_events(self, told: set[str]) -> list[Object]:
+    async def kubernetes_events(self, told: set[str]) -> list[Object]:
         """They are sent behind the ticks' back, so those that were `told` to the event webhook are waited for."""
         found: list[Object] = []
-        try:
-            async with asyncio.timeout(EVENTS_LIMIT):
-                while not told <= {f"{event['type'][0]} {event['message']}" for event in found}:
-                    raw = await self.api.items(f"/api/v1/namespaces/{self.namespace}/events")
-                    found = [self._names.cleaned(_told_event(event)) for event in raw]
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            pass  # those that are missing are told by the comparison
+        deadline = asyncio.get_running_loop().time() + EVENTS_LIMIT
+        while not _is_complete(found, told) and asyncio.get_running_loop().time() < deadline:
+            raw = await self.api.items(f"/api/v1/namespaces/{self.namespace}/events")
+            found = [self._names.cleaned(_told_event(event)) for event in raw]
+            await asyncio.sleep(0.5)
         return sorted(found, key=lambda event: (event["type"], event["message"]))
 
     async def _objects(self) -> dict[str, Object]:
@@ -210,6 +210,12 @@ class Stage:
             for obj in await self.api.items(self._path(kind)):
                 found[f"{kind}/{obj['metadata']['name']}"] = {**obj, "kind": kind}
         return found
+
+
+def _is_complete(found: list[Object], told: set[str]) -> bool:
+    """All are there, or some were folded into one."""
+    is_folded = any(event["message"].startswith(FOLDED) for event in found)
+    return is_folded or told <= {f"{event['type'][0]} {event['message']}" for event in found}
 
 
 def _told_event(event: Object) -> Object:

@@ -17,7 +17,7 @@ import pytest
 from tests.conformance.deliberate import DIFFERENCES, WHY, allowed, parting, quirks_without_reason
 from tests.conformance.engine import EngineDriver
 from tests.conformance.flagger import FlaggerDriver
-from tests.conformance.harness import Driver, Stage, Trace
+from tests.conformance.harness import FOLDED, Driver, Stage, Trace
 from tests.conformance.notation import Step
 from tests.conformance.record import Record, differences, text_of
 from tests.conformance.scenario import Scenario
@@ -56,12 +56,14 @@ async def played(server: Server, make: Make, folder: Path) -> Played:
     async with Servers.running() as servers:
         driver = make(server, servers, folder)
         await driver.start()
+        turn = asyncio.Semaphore(driver.at_once)
         try:
             stages = [
                 Stage(server.api, servers, driver, scenario, f"{driver.name}-{scenario.name.lower()}")
                 for scenario in REAL
             ]
-            traces = await asyncio.gather(*(stage.play() for stage in stages), return_exceptions=True)
+            traces = await asyncio.gather(*(_played(stage, turn) for stage in stages), return_exceptions=True)
+            await asyncio.gather(*(_add_events(stage, trace) for stage, trace in zip(stages, traces, strict=True)))
         finally:
             await driver.stop()
     found: Played = {}
@@ -70,6 +72,17 @@ async def played(server: Server, make: Make, folder: Path) -> Played:
             raise trace
         found[scenario.name] = trace
     return found
+
+
+async def _played(stage: Stage, turn: asyncio.Semaphore) -> Trace:
+    async with turn:
+        return await stage.play()
+
+
+async def _add_events(stage: Stage, trace: Trace | BaseException) -> None:
+    if isinstance(trace, Trace) and not stage.scenario.quirks:
+        told = {text for record in trace.records.values() for text in record.events}
+        trace.events = await stage.kubernetes_events(told)
 
 
 def trace_of(found: Played, scenario: Scenario) -> Trace:
@@ -154,8 +167,8 @@ def hooks(record: Record) -> list[str]:
 
 
 def is_told_in_full(trace: Trace) -> bool:
-    """client-go folds events of one kind into one from the tenth on; then there is nothing to compare with."""
-    return not any("combined from similar events" in event["message"] for event in trace.events)
+    """What client-go has folded cannot be compared any more."""
+    return not any(event["message"].startswith(FOLDED) for event in trace.events)
 
 
 def unequal(theirs: list[Any], ours: list[Any]) -> list[Any]:

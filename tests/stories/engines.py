@@ -81,6 +81,12 @@ async def messages(place: Place, name: str = "podinfo") -> list[str]:
     return [each["message"] for each in sorted(about, key=lambda each: str(each.get("lastTimestamp")))]
 
 
+async def counted(place: Place, words: str) -> int:
+    """How often an event has been told, over all its copies."""
+    events = await place.cluster.api.items(f"/api/v1/namespaces/{place.namespace}/events")
+    return sum(each.get("count") or 1 for each in events if words in each["message"])
+
+
 async def weights(place: Place, name: str = "podinfo") -> list[int]:
     """What the VirtualService says: the primary's share, and the canary's."""
     found = await place.find("/apis/networking.istio.io/v1", "virtualservices", name)

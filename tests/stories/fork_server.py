@@ -18,6 +18,9 @@ from fleet_rollout.lab.children import die_with_parent
 
 
 def main() -> None:
+    import fleet_rollout.control.agent
+    import fleet_rollout.control.run
+    import fleet_rollout.faces.cli.agent
     import fleet_rollout.faces.cli.controller
     import fleet_rollout.faces.service  # noqa: F401
     from fleet_rollout.faces.cli.main import main as command

@@ -15,6 +15,7 @@ from tests.stories.engines import (
     TICK,
     apply_application,
     begin,
+    counted,
     image_of,
     messages,
     status_of,
@@ -67,12 +68,6 @@ async def resumed(place: Place) -> None:
         assert sum(each.count(once) for each in said) == 1, (once, said)
     assert await counted(place, "canary weight 20") == 1
     assert not [each for each in said if "Restarting" in each or "Rolling back" in each]
-
-
-async def counted(place: Place, words: str) -> int:
-    """How often an event has been told, over all its copies."""
-    events = await place.cluster.api.items(f"/api/v1/namespaces/{place.namespace}/events")
-    return sum(each.get("count") or 1 for each in events if words in each["message"])
 
 
 async def test_a_killed_hub_leaves_the_routes_and_the_next_one_goes_on(

@@ -51,6 +51,7 @@ class Driven:
         self._wall = wall
         self._news = asyncio.Event()
         self._is_ticking = False
+        self._is_ending = False
         self._told: Object | None = None  # by the watch, during a tick
         self._grid = self._first_grid()
 
@@ -81,8 +82,13 @@ class Driven:
         """Something that this Canary looks at has changed: the next tick on the grid is due."""
         self._news.set()
 
+    def end(self) -> bool:
+        """Begin no other tick; whether one is under way, which `run` then ends with."""
+        self._is_ending = True
+        return self._is_ticking
+
     async def run(self) -> None:
-        """Tick until cancelled. A Canary that nobody has looked at yet is looked at at once."""
+        """Tick until cancelled, or ended. A Canary that nobody has looked at yet is looked at at once."""
         is_new = not (self.raw.get("status") or {}).get("phase")
         due = self._clock() if is_new else self._grid.due_from(self._clock())
         while True:
@@ -91,6 +97,8 @@ class Driven:
             TICK_LATENESS.observe(max(0.0, self._clock() - due))
             self._news.clear()
             last = await self.tick()
+            if self._is_ending:
+                return
             if last is not None and last.is_quiet and self._may_sleep():
                 await self._rest(last)
                 due = self._grid.due_from(self._clock())

@@ -81,6 +81,7 @@ class Outside:
         self._backings = Backings(cluster)
         self._measuring = Measuring(cluster, sight, bulkheads)
         self._recorder: Recorder = engine_recorder(self._post)
+        self._shown: set[str] = set()
         # What is told of one Canary goes through one lane: its hooks hear of its events in their order.
         self._lanes = [asyncio.Queue[_Told](MOST_TOLD) for _ in range(TELLERS)]
 

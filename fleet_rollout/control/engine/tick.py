@@ -38,6 +38,7 @@ from fleet_rollout.traffic.router import Moved, Router
 CANARIES = Resource("flagger.app", "v1beta1", "Canary", "canaries", True)
 STATUS_ATTEMPTS = 5
 TOKEN_LENGTH = 10
+LETTERS = string.ascii_letters
 
 ApiFailure = (ApiError, Unreachable, FleetRolloutError)
 
@@ -177,7 +178,7 @@ class Tick:
     # Writing
 
     async def _set_routes(self, routes: Routes) -> None:
-        token = "".join(secrets.choice(string.ascii_letters) for _ in range(TOKEN_LENGTH))
+        token = "".join(LETTERS[byte % len(LETTERS)] for byte in secrets.token_bytes(TOKEN_LENGTH))
         moved = Moved([], {})
 
         def decide(live: Mapping[Ref, Object | None]) -> list[Write]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
@@ -207,7 +208,8 @@ def _network(text: str) -> IPNetwork | None:
         return None
 
 
-def parse_url(text: str, schemes: Collection[str] = HTTP) -> Url:
+@lru_cache(maxsize=4096)  # a Canary asks the same at every tick
+def parse_url(text: str, schemes: tuple[str, ...] = HTTP) -> Url:
     """The parts of an address; AddressRefused where it can be read in more than one way."""
     if UNSAFE.search(text) or not text.isascii():
         raise AddressRefused("the address has characters that no URL has; write them %-encoded, hosts in punycode")

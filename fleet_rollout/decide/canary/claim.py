@@ -12,13 +12,14 @@ EngineName = Literal["hub", "agent"]
 
 # What an engine says of a Canary. A person who sets one of these with kubectl is no engine.
 _SAID = ("phase", "canaryWeight", "iterations", "failedChecks", "lastAppliedSpec", "lastPromotedSpec")
+_OURS = ("hub", "agent")
 _PEOPLE = "kubectl"
 _UNDER_WAY = frozenset({"Waiting", "Progressing", "WaitingPromotion", "Promoting", "Finalising"})
 
 
 def is_ours(canary: Mapping[str, Any], engine: EngineName, *, adopts_plain: bool) -> bool:
     """The annotation says whose it is; without one it is nobody's unless plain Canaries are adopted."""
-    named = (canary["metadata"].get("annotations") or {}).get(ENGINE_ANNOTATION)
+    named = engine_named(canary)
     return named == engine if named else adopts_plain
 
 
@@ -36,6 +37,21 @@ def rival(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 def is_under_way(status: Mapping[str, Any]) -> bool:
     """Whether an engine is in the middle of a rollout: another gets the Canary when it has come to its end."""
     return status.get("phase") in _UNDER_WAY
+
+
+def is_kept(engine: str | None, status: Mapping[str, Any]) -> bool:
+    """Whether Flagger has to wait for a Canary of ours: it does not know our hashes, and would begin the rollout anew."""
+    return engine in _OURS and is_under_way(status)
+
+
+def is_to_finish(canary: Mapping[str, Any]) -> bool:
+    """Whether a plain Canary that was adopted is brought to its end, although it is not to be driven any more."""
+    return engine_named(canary) is None and is_under_way(canary.get("status") or {})
+
+
+def engine_named(canary: Mapping[str, Any]) -> str | None:
+    """The engine that the Canary names."""
+    return (canary["metadata"].get("annotations") or {}).get(ENGINE_ANNOTATION) or None
 
 
 def conflict(canary: Mapping[str, Any], manager: str) -> str:

@@ -287,10 +287,10 @@ def terminate(raw: Mapping[str, Any], options: EngineOptions, now: str) -> Steps
     """
     run = Run(Subject(raw, options), now, dict(raw.get("status") or {}))
     run.found_phase = run.phase
-    if run.phase != "Terminating":
-        yield from run.enter("Terminating")
-        yield from run.normal(f"Terminating canary {run.subject.full_name}")
     try:
+        if run.phase != "Terminating":
+            yield from run.enter("Terminating")
+            yield from run.normal(f"Terminating canary {run.subject.full_name}")
         yield from _give_back(run)
         yield Do.RELEASE
         yield from run.normal(f"Terminated canary {run.subject.full_name}")

@@ -5,7 +5,6 @@ Every replacement carries the resourceVersion it was made from, so that no write
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -76,8 +75,3 @@ def ref_of(obj: Mapping[str, Any]) -> Ref:
     """Where an object is."""
     metadata = obj["metadata"]
     return Ref(obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"])
-
-
-def changed(live: Mapping[str, Any], **parts: Any) -> Object:
-    """A deep copy of a live object with top-level parts replaced, to be put in its place."""
-    return {**copy.deepcopy(dict(live)), **parts}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -28,30 +28,40 @@ def _type_of(annotation: Any) -> Any:
     return click.Path(path_type=Path) if annotation is Path else annotation
 
 
-def settings_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add one option a field of Settings, in the order of the file."""
+def settings_options(
+    only: Collection[str] | None = None, helps: Mapping[str, str] | None = None, **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds one option a field of Settings (those named in `only`), in the order of the file."""
     types = typing.get_type_hints(Settings)
-    for field in reversed(dataclasses.fields(Settings)):
-        kind = _type_of(types[field.name])
-        flag = f"--{field.name.replace('_', '-')}"
-        function = click.option(
-            f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
-            field.name,
-            type=kind,
-            default=field.default,
-            multiple=typing.get_origin(types[field.name]) is tuple,
-            show_default=True,
-            show_envvar=True,
-            envvar=f"{ENVIRONMENT_PREFIX}_{field.name.upper()}",
-            help=field.metadata["help"],
-        )(function)
-    return function
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for field in reversed(dataclasses.fields(Settings)):
+            if only is not None and field.name not in only:
+                continue
+            kind = _type_of(types[field.name])
+            flag = f"--{field.name.replace('_', '-')}"
+            function = click.option(
+                f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+                field.name,
+                type=kind,
+                default=defaults.get(field.name, field.default),
+                multiple=typing.get_origin(types[field.name]) is tuple,
+                show_default=True,
+                show_envvar=True,
+                envvar=f"{ENVIRONMENT_PREFIX}_{field.name.upper()}",
+                help=(helps or {}).get(field.name, field.metadata["help"]),
+            )(function)
+        return function
+
+    return add
 
 
 @click.command()
-@settings_options
+@settings_options()
 def controller(**values: Any) -> None:
     """Run the service until SIGTERM."""
+    from fleet_rollout.control.run import Health, run
     from fleet_rollout.faces.service import serve
 
-    raise SystemExit(serve(Settings(**values)))
+    settings, health = Settings(**values), Health()
+    raise SystemExit(serve(settings, health, lambda stop: run(settings, health=health, stop=stop)))

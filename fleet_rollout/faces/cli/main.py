@@ -12,6 +12,7 @@ class LazyGroup(click.Group):
     """Imports a sub-command when it is used, so that `version` does not load the controller."""
 
     commands_by_module: ClassVar[dict[str, str]] = {
+        "agent": "fleet_rollout.faces.cli.agent",
         "controller": "fleet_rollout.faces.cli.controller",
         "lab": "fleet_rollout.faces.cli.lab",
         "loadtester": "fleet_rollout.faces.cli.loadtester",

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from fleet_rollout.decide.canary.claim import conflict, is_ours, is_under_way, rival
+from fleet_rollout.decide.canary.claim import (
+    conflict,
+    engine_named,
+    is_kept,
+    is_ours,
+    is_to_finish,
+    is_under_way,
+    rival,
+)
 
 
 def canary(engine: str | None = None, phase: str = "Progressing", **writers: str) -> dict[str, Any]:
@@ -67,3 +75,30 @@ def test_a_rollout_is_under_way(phase: str) -> None:
 @pytest.mark.parametrize("status", [{}, *({"phase": phase} for phase in ("Initializing", "Succeeded", "Failed"))])
 def test_nothing_is_under_way(status: dict[str, Any]) -> None:
     assert not is_under_way(status)
+
+
+@pytest.mark.parametrize(
+    ("engine", "phase", "kept"),
+    [
+        ("hub", "Progressing", True),
+        ("agent", "Promoting", True),
+        ("hub", "Succeeded", False),
+        ("hub", "Failed", False),
+        ("flagger", "Progressing", False),
+        (None, "Progressing", False),
+    ],
+)
+def test_flagger_waits_for_the_end_of_a_rollout_of_ours(engine: str | None, phase: str, kept: bool) -> None:
+    assert is_kept(engine, {"phase": phase}) is kept
+
+
+def test_a_plain_canary_is_brought_to_its_end() -> None:
+    assert is_to_finish(canary())
+    assert not is_to_finish(canary(phase="Succeeded"))
+    assert not is_to_finish(canary("flagger"))
+    assert not is_to_finish({"metadata": {"name": "web"}})
+
+
+def test_the_engine_that_a_canary_names() -> None:
+    assert engine_named(canary("agent")) == "agent"
+    assert engine_named(canary()) is None

@@ -245,7 +245,7 @@ def test_in_a_pod_a_renewed_token_is_used_at_once(tmp_path):
     (tmp_path / "ca.crt").write_bytes(AUTHORITY.pair.certificate)
     (tmp_path / "token").write_text("first")
     environ = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    connection = in_cluster(tmp_path, environ)
+    connection = in_cluster(folder=tmp_path, environ=environ)
     assert connection.server == "https://[fd00::1]:443"
     assert {**connection.headers} == {"Authorization": "Bearer first"}
     (tmp_path / "new").write_text("second")
@@ -255,6 +255,6 @@ def test_in_a_pod_a_renewed_token_is_used_at_once(tmp_path):
 
 def test_outside_a_pod_the_fix_is_named(tmp_path):
     with pytest.raises(Terminal, match="name a kubeconfig with --kubeconfig"):
-        in_cluster(tmp_path, {})
+        in_cluster(folder=tmp_path, environ={})
     with pytest.raises(Terminal, match="automountServiceAccountToken"):
-        in_cluster(tmp_path, {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})
+        in_cluster(folder=tmp_path, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})

@@ -23,7 +23,7 @@ def crds(member: LabCluster) -> Install:
     """`await crds("contour", "kuma")`: the member, with these CRDs served."""
 
     async def install(*names: str) -> LabCluster:
-        for name in names:
+        for name in (*names, "flagger"):
             for item in await asyncio.to_thread(crd_files.definitions, name):
                 await member.api.apply(f"{CRDS}/{item['metadata']['name']}", item)
                 await _served(member, item)
@@ -71,8 +71,27 @@ class Hands:
         return {ref: await self.get(ref) for ref in router.reads(subject)}
 
     async def create(self, obj: Object) -> Object:
+        """With the Canary that it names as its owner: the garbage collector takes what has none."""
         ref = Put(obj).ref
-        return await self._cluster.api.create(await self.path(ref, of_all=True), obj)
+        path = await self.path(ref, of_all=True)
+        metadata = obj["metadata"]
+        owners = [
+            each | {"uid": await self._canary(ref.namespace, each)} for each in metadata.get("ownerReferences", ())
+        ]
+        owned = {**metadata, "ownerReferences": owners} if owners else metadata
+        return await self._cluster.api.create(path, {**obj, "metadata": owned})
+
+    async def _canary(self, namespace: str, owner: Object) -> str:
+        """The uid of a real Canary with the owner's name."""
+        ref = Ref(owner["apiVersion"], owner["kind"], namespace, owner["name"])
+        there = await self.get(ref)
+        if there is None:
+            target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": ref.name}
+            analysis = {"interval": "10s", "threshold": 2, "stepWeight": 20}
+            spec = {"targetRef": target, "service": {"port": 9898}, "analysis": analysis}
+            canary = {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": {"name": ref.name}, "spec": spec}
+            there = await self._cluster.api.create(await self.path(ref, of_all=True), canary)
+        return str(there["metadata"]["uid"])
 
     async def replace(self, obj: Object, *, part: str = "") -> Object:
         path = await self.path(Put(obj).ref)

@@ -1,0 +1,95 @@
+"""The canary engine is killed before and after every write of a rollout, and loses the answer of every write.
+
+One undisturbed run says which writes there are and how everything ends. Then each write is spoiled, a few that are far
+apart in one run, and everything has to end as in the undisturbed run (trust.md 2, classes 1 and 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from fleet_rollout.control.engine import sight
+from fleet_rollout.lab.lab import LabCluster
+from tests.faults.rules import Asked, CutAfter, CutBefore
+from tests.rooms.traffic.conftest import crds as meshes
+from tests.stories.engine_run import PROMOTION, ROLLBACK, Act, Run, point
+from tests.stories.scenario import Object
+
+__all__ = ["meshes"]
+
+AT_ONCE = 8
+FAULTS = {
+    "killed before": lambda run: CutBefore(then=run.kill),
+    "killed after": lambda run: CutAfter(then=run.kill),
+    "cut after send": lambda run: CutAfter(),
+}
+NewRun = Callable[[Sequence[Act]], Awaitable[Run]]
+
+
+@pytest.fixture
+async def new_run(meshes: Any, namespace: Any, monkeypatch: pytest.MonkeyPatch) -> NewRun:
+    monkeypatch.setattr(sight, "REWATCH_DELAY", 0.05)
+    member: LabCluster = await meshes("istio")
+    await member.kubectl("apply", "--server-side", "--force-conflicts", "-k", "config/crd/member")
+    await member.crds_established()
+
+    async def make(acts: Sequence[Act]) -> Run:
+        return Run(member, await namespace("crash", on=[member]), acts)
+
+    return make
+
+
+async def undisturbed(run: Run) -> Run:
+    async with run.running():
+        await run.play(None)
+    run.check()
+    return run
+
+
+async def spoiled(run: Run, fault: str, points: Sequence[str], wanted: list[Object]) -> str | None:
+    """What went wrong in a run with `fault` at each of these writes, or None."""
+    rules = [run.faults.when(is_write(where), FAULTS[fault](run)) for where in points]
+    try:
+        async with run.running():
+            await run.play(wanted)
+        run.check()
+        assert all(rule.done for rule in rules), [w for w, rule in zip(points, rules, strict=True) if not rule.done]
+        assert run.restarts == (len(points) if "killed" in fault else 0)
+    except AssertionError as error:
+        return f"{fault} {points}: {error}"
+    return None
+
+
+def is_write(where: str) -> Callable[[Asked], bool]:
+    return lambda asked: bool(asked.number) and point(asked) == where
+
+
+async def all_spoiled(new_run: NewRun, model: Run, points: Sequence[str], apart: int) -> None:
+    """Each write once with each fault; in one run are those that lie `apart` writes from each other."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(fault: str, chosen: Sequence[str]) -> str | None:
+        async with turn:
+            return await spoiled(await new_run(model.acts), fault, chosen, model.pictures)
+
+    runs = [one(fault, points[first::apart]) for first in range(apart) for fault in FAULTS]
+    failures = await asyncio.gather(*runs)
+    assert not any(failures), "\n\n".join(filter(None, failures))
+
+
+@pytest.mark.timeout(1800)  # on a machine that is busy with other things
+async def test_after_a_crash_at_any_write_a_promotion_ends_as_without(new_run: NewRun) -> None:
+    model = await undisturbed(await new_run(PROMOTION))
+    await all_spoiled(new_run, model, model.points(), apart=8)
+
+
+@pytest.mark.timeout(1800)
+async def test_after_a_crash_at_any_write_a_rollback_ends_as_without(new_run: NewRun) -> None:
+    """The first act is the promotion's, and was spoiled there."""
+    model = await undisturbed(await new_run(ROLLBACK))
+    (begun,) = (number for number, write in enumerate(model.points()) if "Initialized" in write)
+    await all_spoiled(new_run, model, model.points()[begun + 1 :], apart=3)
