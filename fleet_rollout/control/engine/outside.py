@@ -160,7 +160,7 @@ class Outside:
     async def finish(self) -> None:
         """Returns when all of it has been sent, or given up; `run` has to go on meanwhile."""
         await asyncio.gather(*(lane.join() for lane in self._lanes))
-        while not (self._recorder.is_idle and self._sender.is_idle):
+        while not (self._recorder.is_idle and self._sender.is_idle):  # noqa: ASYNC110 - two senders, once, at the end
             await asyncio.sleep(FINISH_POLL)
 
     async def _post(self, event: dict[str, Any]) -> None:
