@@ -67,9 +67,7 @@ async def test_a_plain_canary_is_adopted_where_the_fleet_says_so(story: Any, pla
     await story.set_fleet(["spare"], rolloutEngine={"mode": "Hub", "plainCanaries": "Adopt"})
     await reaches(story, place, "Initialized")
     async with visitors(story, "spare") as [load]:
-        await place.cluster.kubectl(
-            "set", "image", "deployment/podinfo", f"web={SAMPLE}:2.0.0", "-n", story.namespace
-        )
+        await place.cluster.kubectl("set", "image", "deployment/podinfo", f"web={SAMPLE}:2.0.0", "-n", story.namespace)
         await reaches(story, place, "Succeeded")
         await place.cluster.kubectl(
             "set", "image", "deployment/podinfo", f"web={SAMPLE}:3.0.0-bad", "-n", story.namespace
