@@ -13,8 +13,8 @@ import pytest
 
 from fleet_rollout.control import agent
 from fleet_rollout.control.agent import AgentOptions
-from fleet_rollout.faces.cli.agent import LEASE
 from fleet_rollout.decide.canary.subject import EngineOptions
+from fleet_rollout.faces.cli.agent import LEASE
 from fleet_rollout.lab import children
 from fleet_rollout.lab.children import LOCALHOST
 from fleet_rollout.lab.lab import LabCluster
