@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 from fleet_rollout.control.engine.engines import Engines, Scope
@@ -10,6 +11,8 @@ from fleet_rollout.control.world import World
 from fleet_rollout.decide.canary.claim import engine_named
 from fleet_rollout.kube.member import MOST_WATCHES
 from fleet_rollout_api.cluster_sync import ClusterReference
+
+log = logging.getLogger(__name__)
 
 MIRRORED = (
     "phase",
@@ -87,7 +90,10 @@ class Canaries:
         hub_namespace, cluster = scope
 
         def changed(event: Any) -> None:
-            self._changed(scope, event)
+            try:
+                self._changed(scope, event)
+            except Exception:  # one object's trouble must not end the watch of all others
+                log.exception("an event of the Canaries of %s/%s", cluster.kind, cluster.name)
 
         self._world.members.watch_canaries(cluster.kind, cluster.name, hub_namespace, namespaces, changed)
 

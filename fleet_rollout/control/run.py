@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from fleet_rollout.control.receiving import Receiving
 from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.rollouts import Rollouts
 from fleet_rollout.control.standby import Standby
+from fleet_rollout.control.stopping import until_stopped
 from fleet_rollout.control.store import Store
 from fleet_rollout.control.syncs import SyncReconciler
 from fleet_rollout.control.targets import Targets
@@ -53,8 +54,6 @@ RELIST = 300.0
 STUCK = 1800.0
 MEMBER_WORKERS = 32
 APPLICATION_WORKERS = 8
-# Of the shutdown time-out; the rest is for closing watches and listeners.
-SHARE_OF_WORK = 0.6
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 
 
@@ -118,22 +117,8 @@ class Service:
             await self._sources.start(Standby(lease_hub, leadership, settings))
             await stack.enter_async_context(receiving.serve())
             self._health.receiver_url = receiving.url
-            await self._until_stopped(leadership.run(lambda: self._lead(leadership)))
-
-    async def _until_stopped(self, serving: Coroutine[Any, Any, None]) -> None:
-        """Serve; at `stop` a leader may finish what it has begun, anybody else ends at once."""
-        task = asyncio.create_task(serving)
-        stopping = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and self._health.is_leading:
-                await asyncio.wait({task}, timeout=self._settings.shutdown_timeout * SHARE_OF_WORK)
-        finally:
-            stopping.cancel()
-            task.cancel()
-            await asyncio.wait({task, stopping})
-        if not task.cancelled():
-            task.result()
+            leading = leadership.run(lambda: self._lead(leadership))
+            await until_stopped(leading, self._stop, lambda: self._health.is_leading, settings)
 
     async def _lead(self, leadership: Leadership) -> None:
         """What only the leader does; cancelled when leadership ends. A hub that fails for a while is asked again."""
@@ -200,7 +185,7 @@ class Service:
                 ]
                 working = [group.create_task(loop.run()) for loop in loops]
                 await self._stop.wait()
-                await self._finished(world.queues, working)
+                await asyncio.gather(self._finished(world.queues, working), engines.finish())
                 for task in watching:
                     task.cancel()
         finally:

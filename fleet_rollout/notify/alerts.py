@@ -87,6 +87,8 @@ class Sender:
         self._lanes: dict[str, deque[Letter]] = {}
         self._without_worker: deque[str] = deque()
         self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
         self._at_once = asyncio.Semaphore(LANES_AT_ONCE)
 
     def post(self, letter: Letter) -> None:
@@ -98,13 +100,13 @@ class Sender:
         if letter.who not in self._lanes:
             self._lanes[letter.who] = deque()
             self._without_worker.append(letter.who)
+            self._emptied.clear()
             self._filled.set()
         self._lanes[letter.who].append(letter)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether everything that was posted has been delivered, or given up."""
-        return not self._lanes
+    async def finished(self) -> None:
+        """Returns when everything that was posted has been delivered, or given up; `run` has to go on meanwhile."""
+        await self._emptied.wait()
 
     async def run(self) -> None:
         """Deliver what was posted; never ends by itself."""
@@ -123,6 +125,8 @@ class Sender:
                     await self._deliver(lane.popleft(), session)
         finally:
             del self._lanes[who]
+            if not self._lanes:
+                self._emptied.set()
 
     async def _deliver(self, letter: Letter, session: aiohttp.ClientSession) -> None:
         try:

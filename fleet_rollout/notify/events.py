@@ -167,6 +167,8 @@ class Recorder:
         self._clock = clock
         self._waiting: deque[Told] = deque()
         self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
 
     def normal(self, obj: Mapping[str, Any] | None, reason: str, message: str) -> None:
         """Say that something went as it should."""
@@ -186,12 +188,12 @@ class Recorder:
             EVENTS_DROPPED.inc()
             return
         self._waiting.append(told)
+        self._emptied.clear()
         self._filled.set()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether everything that was recorded has been sent."""
-        return not self._filled.is_set()
+    async def finished(self) -> None:
+        """Returns when everything that was recorded has been sent; `run` has to go on meanwhile."""
+        await self._emptied.wait()
 
     async def run(self) -> None:
         """Send what was recorded, in order; never ends by itself."""
@@ -201,6 +203,7 @@ class Recorder:
                 await self._send(self._waiting.popleft())
                 await asyncio.sleep(PACE)
             self._filled.clear()
+            self._emptied.set()
 
     async def _send(self, told: Told) -> None:
         try:

@@ -53,9 +53,11 @@ class Difference:
 
 
 DIFFERENCES = (
-    # A Failed Canary keeps the failed revision for the last one that was acted upon.
+    # A Failed Canary keeps the failed revision for the last one that was acted upon; checksums tell of it.
     Difference("Q1", ("S34",), (8,), ("status",)),
+    Difference("Q1", ("S9", "S35"), (9,), ("event_payloads",)),
     Difference("Q1", ("Q5-failed",), (8, 9), ("status",)),
+    Difference("Q1", ("Q5-failed",), (8, 10), ("event_payloads",)),
     Difference("Q1", ("Q5-failed",), (8, 9, 10), ("hooks",)),
     Difference("alert", ("S29", "S29-deadline", "S32"), (6,), ("alerts",)),
     Difference("Q12", ("S49",), (2,), ("events", "event_payloads")),

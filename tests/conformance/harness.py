@@ -199,7 +199,8 @@ class Stage:
         deadline = asyncio.get_running_loop().time() + EVENTS_LIMIT
         while not _is_complete(found, told) and asyncio.get_running_loop().time() < deadline:
             raw = await self.api.items(f"/api/v1/namespaces/{self.namespace}/events")
-            found = [self._names.cleaned(_told_event(event)) for event in raw]
+            ours = [event for event in raw if event["involvedObject"]["kind"] == "Canary"]
+            found = [self._names.cleaned(_told_event(event)) for event in ours]
             await asyncio.sleep(0.5)
         return sorted(found, key=lambda event: (event["type"], event["message"]))
 

@@ -123,7 +123,7 @@ WEIGHTED = (
             8: [],
         },
         alerts={6: [], 7: ["Failed checks threshold reached 2"], 8: []},
-        quirks=("Q16",),
+        quirks=("Q1", "Q16"),
     ),
     Scenario(
         "S11",
@@ -337,6 +337,7 @@ READINESS = (
         "back to the promoted image after a rollback, then the failed one again",
         "Pg 0 100:0 → Pg 20 80:20 → Pg 20/1 → Pg 20/2 → Fa 0 100:0 ×2 → Pg 0",
         inputs={**bad(5, until=7), 8: Inputs(revision="1"), 9: Inputs(revision="2")},
+        quirks=("Q1",),
     ),
     Scenario(
         "S49",

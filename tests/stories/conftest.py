@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
@@ -77,6 +78,7 @@ class Story:
         self.folder = folder
         self.health = Health()
         self._service: asyncio.Task[None] | None = None
+        self._joined: list[LabCluster] = []
 
     # The service
 
@@ -120,6 +122,9 @@ class Story:
     async def end(self) -> None:
         """Stop, and let go of finalizers, so that the namespaces can go."""
         await self.stop()
+        for cluster in self._joined:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # it may be stopped
+                await cluster.api.delete(f"/api/v1/namespaces/{self.namespace}")
         for plural in ("applications", "clustersyncs"):
             for obj in await self.hub.api.items(f"{APPS}/namespaces/{self.namespace}/{plural}"):
                 if obj["metadata"].get("finalizers"):
@@ -142,6 +147,7 @@ class Story:
     async def join(self, cluster: LabCluster, name: str | None = None) -> None:
         """Make a further cluster of the lab known as a member, with the story's namespace in it."""
         self.members[name or cluster.name] = cluster
+        self._joined.append(cluster)
         if await cluster.api.find(f"/api/v1/namespaces/{self.namespace}") is None:
             await cluster.api.create("/api/v1/namespaces", {"metadata": {"name": self.namespace}})
 

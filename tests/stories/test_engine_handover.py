@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +19,6 @@ from tests.stories.engines import (
     counted,
     host,
     image_of,
-    messages,
     status_of,
     visitors,
     weights,
@@ -45,8 +45,9 @@ async def set_flagger(cluster: Any, *, runs: bool) -> None:
     if runs:
         await mesh.bring(cluster, flagger.objects())
         return
-    while await cluster.api.items(PODS, labelSelector="app=flagger"):
-        pass
+    async with asyncio.timeout(LONG):
+        while await cluster.api.items(PODS, labelSelector="app=flagger"):
+            await asyncio.sleep(0.2)
 
 
 def plain(story: Any) -> Object:
@@ -107,11 +108,7 @@ async def reaches(story: Any, place: Place, phase: str, weight: int = 0) -> Obje
         status = await status_of(place)
         return status if status.get("phase") == phase and status.get("canaryWeight", 0) >= weight else None
 
-    try:
-        found: Object = await story.until(has, LONG)
-    except BaseException:
-        print(await status_of(place), await messages(place))
-        raise
+    found: Object = await story.until(has, LONG)
     return found
 
 
@@ -128,7 +125,6 @@ async def test_our_engine_takes_over_from_flagger_in_an_analysis_and_gives_back(
         await reaches(story, place, "Progressing", 20)
         await set_flagger(contested, runs=False)
         before, made, primary = await status_of(place), await uids(place), await pods(place, "podinfo-primary")
-        print(before)
         assert not before["lastAppliedSpec"].startswith("v1:")
 
         await story.attach("spare")

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.tick import Outside, Tick
 from fleet_rollout.decide.canary import machine
-from fleet_rollout.decide.canary.claim import rival
+from fleet_rollout.decide.canary.claim import conflict, rival
+from fleet_rollout.decide.canary.effects import Emit
 from fleet_rollout.decide.canary.grid import Grid
 from fleet_rollout.decide.canary.objects import Object
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
@@ -73,10 +74,16 @@ class Driven:
         if _version(raw) <= _version(self.raw):
             return
         before, self.raw = self.raw, raw
-        self.rival = rival(before, raw) or self.rival
+        self._notice(rival(before, raw))
         if any(raw["metadata"].get(name) != before["metadata"].get(name) for name in TELLING_METADATA):
             self.rival = None
             self.wake()
+
+    def _notice(self, manager: str | None) -> None:
+        if manager is not None and self.rival is None:
+            told = Emit("Warning", conflict(self.raw, manager))
+            self._outside.emit(Subject(self.raw, self._options()), told)
+        self.rival = manager or self.rival
 
     def wake(self) -> None:
         """Something that this Canary looks at has changed: the next tick on the grid is due."""

@@ -47,10 +47,11 @@ class Engine:
         sight.on_change = self._changed
         self._driven: dict[CanaryKey, Driven] = {}
         self._tasks: dict[CanaryKey, asyncio.Task[None]] = {}
+        self._is_ending = False
 
     def told(self, event: Event) -> None:
         """The watch of Canaries says something."""
-        if event.type in ("SYNCED", "BOOKMARK"):
+        if event.type in ("SYNCED", "BOOKMARK") or self._is_ending:
             return
         metadata = event.obj["metadata"]
         key = CanaryKey(metadata["namespace"], metadata["name"])
@@ -113,6 +114,7 @@ class Engine:
 
     async def finish(self) -> None:
         """Begin no tick any more, and wait for those under way."""
+        self._is_ending = True
         busy = []
         for key, driven in self._driven.items():
             if driven.end():

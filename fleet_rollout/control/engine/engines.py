@@ -53,7 +53,13 @@ class _Site:
 
     member: Member
     engine: Engine
+    outside: Outside
     tasks: list[asyncio.Task[None]]
+
+    async def finish(self) -> None:
+        """Let ticks under way end, and what they have to tell be sent."""
+        await self.engine.finish()
+        await self.outside.finish()
 
 
 class Engines:
@@ -95,6 +101,10 @@ class Engines:
     def leave(self, scope: Scope) -> None:
         """Nobody looks at the Canaries of this member any more."""
         self._drop(scope)
+
+    async def finish(self) -> None:
+        """Begin no tick any more, and wait for those under way."""
+        await asyncio.gather(*(site.finish() for site in self._sites.values()))
 
     async def run(self) -> None:
         """Hold the engines until cancelled; then end them all."""
@@ -138,7 +148,7 @@ class Engines:
         )
         adapter = SplitAdapter(cluster, sight, settings, lambda: self._of(scope).settings.smi_adapter, outside.record)
         tasks = [asyncio.create_task(outside.run()), asyncio.create_task(adapter.run())]
-        return _Site(member, engine, tasks)
+        return _Site(member, engine, outside, tasks)
 
     def _drop(self, scope: Scope) -> None:
         site = self._sites.pop(scope, None)

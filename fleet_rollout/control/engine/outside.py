@@ -39,7 +39,6 @@ MANAGER_EVENTS = "fleet-rollout-canary"
 # Events told to hooks that wait for their turn; each is told once, without retries beyond the hook's own.
 MOST_TOLD = 250
 TELLERS = 4
-FINISH_POLL = 0.05
 
 
 @dataclass(frozen=True)
@@ -159,9 +158,8 @@ class Outside:
 
     async def finish(self) -> None:
         """Returns when all of it has been sent, or given up; `run` has to go on meanwhile."""
-        await asyncio.gather(*(lane.join() for lane in self._lanes))
-        while not (self._recorder.is_idle and self._sender.is_idle):  # noqa: ASYNC110 - two senders, once, at the end
-            await asyncio.sleep(FINISH_POLL)
+        told = (lane.join() for lane in self._lanes)
+        await asyncio.gather(self._recorder.finished(), self._sender.finished(), *told)
 
     async def _post(self, event: dict[str, Any]) -> None:
         await self._cluster.create(EVENTS, event, manager=MANAGER_EVENTS)

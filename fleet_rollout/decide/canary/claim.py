@@ -40,7 +40,7 @@ def is_under_way(status: Mapping[str, Any]) -> bool:
 
 
 def is_kept(engine: str | None, status: Mapping[str, Any]) -> bool:
-    """Whether Flagger has to wait for a Canary of ours: it does not know our hashes, and would begin anew."""
+    """Whether Flagger has to wait for a Canary of ours: it would begin the rollout anew, for its hashes are others."""
     return engine in _OURS and is_under_way(status)
 
 

@@ -15,6 +15,7 @@ from fleet_rollout.decide.canary.checks import in_order
 from fleet_rollout.decide.canary.effects import Do, Measure, Notify, SetRoutes
 from fleet_rollout.decide.canary.objects import StepFailed
 from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Ended, Run, Steps
+from fleet_rollout.decide.canary.spec_hash import ADOPTED
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.decide.canary.weights import weights_complaint
 
@@ -49,8 +50,12 @@ def respect_suspension(run: Run) -> Steps[None]:
 
 
 def inspect(run: Run) -> Steps[None]:
-    """Target, label and ports; everything that follows needs them."""
+    """Target, label and ports; everything that follows needs them.
+
+    Another engine's names of the revisions have been replaced by ours then, which is not a change of the revision.
+    """
     run.subject = yield Do.INSPECT
+    run.status.update((name, value) for name, value in run.subject.status.items() if name in ADOPTED)
 
 
 def prepare_services(run: Run) -> Steps[None]:

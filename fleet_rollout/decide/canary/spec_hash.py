@@ -18,6 +18,8 @@ from fleet_rollout.decide.canary.live import with_maps
 from fleet_rollout.decide.canary.primary_pods import without_scale_down
 from fleet_rollout.decide.canary.subject import Subject
 
+# The fields of a status that `adopted` may change.
+ADOPTED = frozenset({"lastAppliedSpec", "lastPromotedSpec", "trackedConfigs"})
 _OURS = re.compile(r"v1:[0-9a-f]{16}")
 
 

@@ -1,0 +1,91 @@
+"""What one Canary's ticks do when the engine ends, and when another engine is at work on the Canary."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fleet_rollout.control.engine.driven import Driven
+from fleet_rollout.control.engine.engine import Engine
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.decide.canary.subject import EngineOptions
+from fleet_rollout.kube.client import Cluster, Event
+from fleet_rollout.lab.lab import LabCluster
+from fleet_rollout.settings import Settings
+from tests.control.engine.scripted import Script
+from tests.control.engine.test_engine import FAST, Place, canary, deployment
+
+
+def seen(version: int, phase: str, manager: str) -> dict[str, Any]:
+    """A Canary as a watch shows it after `manager` has written its status."""
+    raw = canary("test")
+    writer = {"manager": manager, "subresource": "status", "time": f"2026-01-01T00:00:0{version}Z"}
+    raw["metadata"] |= {
+        "uid": "1",
+        "resourceVersion": str(version),
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "managedFields": [writer],
+    }
+    return raw | {"status": {"phase": phase}}
+
+
+def test_another_engine_is_told_once_where_people_look(script: Script) -> None:
+    """A hub also shows it in the ClusterSync; of an agent there would be nothing but silence."""
+    driven = Driven(None, None, script, EngineOptions, seen(1, "Initialized", "fleet-rollout-canary"))  # type: ignore[arg-type]
+    for version, phase in enumerate(("Progressing", "Promoting", "Succeeded"), start=2):
+        driven.show(seen(version, phase, "flagger"))
+    assert script.events == [
+        "flagger writes the status of Canary test/web, too; "
+        "stop it, or annotate the Canary with apps.kurator.dev/engine: flagger"
+    ]
+
+
+class Slow(Script):
+    """Its gate takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answered = asyncio.Event(), asyncio.Event()
+
+    async def call(self, *_: Any) -> str | None:
+        self.asked.set()
+        await self.answered.wait()
+        return "closed"
+
+
+async def test_an_engine_that_ends_finishes_the_tick_under_way_and_begins_no_other(
+    member: LabCluster, member_client: Cluster, place: Any, eventually: Any
+) -> None:
+    there, script = Place(member, await place()), Slow()
+    gates = [{"name": "gate", "type": "confirm-rollout", "url": "http://gate/"}]
+    await there.apply(deployment(there.namespace), "deployments")
+    await there.apply(canary(there.namespace, webhooks=gates), "canaries")
+    path = f"/apis/flagger.app/v1beta1/namespaces/{there.namespace}/canaries/web"
+    engine = Engine("hub", member_client, Sight(member_client, Settings()), script, lambda: FAST, lambda: True)
+
+    async def phase_is(phase: str) -> None:
+        async def check() -> bool:
+            return (await there.status()).get("phase") == phase
+
+        await eventually(check)
+
+    try:
+        engine.told(Event("ADDED", await member.api.get(path)))
+        await phase_is("Initialized")
+        await there.apply(deployment(there.namespace, "example.com/web:2"), "deployments")
+        async with asyncio.timeout(60):
+            await script.asked.wait()
+        finishing = asyncio.create_task(engine.finish())
+        await asyncio.sleep(0)
+        assert not finishing.done()
+        script.asked.clear()
+        script.answered.set()
+        async with asyncio.timeout(60):
+            await finishing
+        assert (await there.status())["phase"] == "Waiting"
+        engine.told(Event("ADDED", await member.api.get(path)))
+        engine.reconsider()
+        await asyncio.sleep(2 * FAST.shortest_interval)
+        assert not script.asked.is_set()
+    finally:
+        await engine.close()
