@@ -15,7 +15,7 @@ from fleet_rollout.settings import Settings
 
 @click.command()
 def version() -> None:
-    """Print the versions of this program, of git and of kustomize (or kubectl in its stead), and where that was found."""
+    """Print the versions of this program, of git and of kustomize (or kubectl in its stead), and where it lies."""
     asyncio.run(_print())
 
 
