@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from base64 import b64decode
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,12 @@ class ArtifactReconciler:
 
 
 def secret_data(secret: dict[str, Any]) -> dict[str, bytes]:
-    """The decoded data of a Secret; values that are not base64 are left out."""
-    return {name: b64decode(value) for name, value in (secret.get("data") or {}).items()}
+    """The decoded data of a Secret; values that are not base64 are left out, as if the key were missing."""
+    found = {}
+    for name, value in (secret.get("data") or {}).items():
+        with suppress(ValueError, TypeError):
+            found[name] = b64decode(value, validate=True)
+    return found
 
 
 def source_in(application: dict[str, Any]) -> dict[str, Any]:

@@ -57,8 +57,9 @@ class Renderer:
         return await self._builds.get(key, partial(self._build, tree, spec))
 
     async def version(self) -> str:
-        """The program's version, for `fleet-rollout version`."""
-        return await self._located().version()
+        """The program's version and where it was found, for `fleet-rollout version`."""
+        program = self._located()
+        return f"{await program.version()}, {program.path}"
 
     def close(self) -> None:
         """Give back the threads."""

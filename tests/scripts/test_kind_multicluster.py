@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,37 @@ def test_crds_are_applied_by_themselves_and_before_the_service() -> None:
     crds = next(i for i, line in enumerate(lines) if "apply" in line and line.endswith("config/crd"))
     service = next(i for i, line in enumerate(lines) if line.endswith("config/default"))
     assert crds < service
+
+
+def test_the_image_is_built_and_loaded_into_the_hub_before_the_service_starts() -> None:
+    lines = commands(run("up", "--dry-run").stdout)
+    root = SCRIPT.parents[1]
+    (image,) = re.findall(r"^readonly IMAGE=(\S+)$", SCRIPT.read_text(), re.MULTILINE)
+    steps = [
+        f"docker build --tag {image} {root}",
+        f"kind load docker-image {image} --name fleet-hub",
+        f"kubectl --context kind-fleet-hub apply --server-side -k {root}/config/default",
+    ]
+    assert [line for line in lines if line in steps] == steps
+    (deployed,) = yaml.safe_load((root / "config" / "manager" / "kustomization.yaml").read_text())["images"]
+    assert f"{deployed['newName']}:{deployed['newTag']}" == image
+
+
+def test_a_member_s_kubeconfig_becomes_the_secret_that_its_attached_cluster_names() -> None:
+    done = run("up", "--members", "2", "--dry-run")
+    lines = commands(done.stdout)
+    attached = {d["metadata"]["name"]: d for d in documents(done.stdout) if d["kind"] == "AttachedCluster"}  # type: ignore[index]
+    assert sorted(attached) == ["fleet-member1", "fleet-member2"]
+    for name, cluster in attached.items():
+        hub = "kubectl --context kind-fleet-hub --namespace default"
+        read = lines.index(f"kind get kubeconfig --internal --name {name}")
+        delete = lines.index(f"{hub} delete secret {name}-kubeconfig --ignore-not-found")
+        (create,) = (i for i, line in enumerate(lines) if f"{hub} create secret generic {name}-kubeconfig" in line)
+        assert read < delete < create
+        assert re.search(rf" --from-file value=\S+/{name}\.kubeconfig$", lines[create])
+        assert lines[create + 1] == f"{hub} apply -f -"
+        assert cluster["apiVersion"] == "cluster.kurator.dev/v1alpha1"
+        assert cluster["spec"] == {"kubeconfig": {"name": f"{name}-kubeconfig", "key": "value"}}
 
 
 def test_each_member_gets_istio_prometheus_the_gateway_and_rights_and_is_attached_to_the_fleet() -> None:

@@ -8,20 +8,21 @@ import importlib.metadata
 import click
 
 from fleet_rollout import processes
+from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.render.kustomize import Renderer
 from fleet_rollout.settings import Settings
 
 
 @click.command()
 def version() -> None:
-    """Print the versions of this program, of git and of kustomize (and where it stands in for it, kubectl)."""
+    """Print the versions of this program, of git and of kustomize (or kubectl in its stead), and where it lies."""
     asyncio.run(_print())
 
 
 async def _print() -> None:
     click.echo(f"fleet-rollout {importlib.metadata.version('fleet-rollout')}")
     click.echo(await _git())
-    click.echo(await Renderer(Settings()).version())
+    click.echo(await _kustomize())
 
 
 async def _git() -> str:
@@ -30,3 +31,13 @@ async def _git() -> str:
     except FileNotFoundError:
         return "git: not found on the PATH; install it"
     return done.stdout.decode().strip()
+
+
+async def _kustomize() -> str:
+    renderer = Renderer(Settings())
+    try:
+        return await renderer.version()
+    except FleetRolloutError as error:
+        return f"kustomize: {error.message}"
+    finally:
+        renderer.close()

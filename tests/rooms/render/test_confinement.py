@@ -180,6 +180,25 @@ async def test_t10_a_path_above_the_root_stays_at_the_root(artifact, named, tmp_
     assert named(await artifact.put("app/a.yaml", "inside").build(path="../../app")) == ["ConfigMap/apps/inside"]
 
 
+@pytest.mark.parametrize("climb", ["../../", "/", "../../../../../../../../", "app/../../../"])
+async def test_t14_a_path_that_climbs_does_not_tell_what_lies_outside(artifact, climb):
+    messages = []
+    for path in (f"{climb}etc/passwd", f"{climb}nope"):
+        with pytest.raises(Transient) as failure:
+            await artifact.put("app/a.yaml").build(path=path)
+        assert failure.value.reason == "ArtifactFailed"
+        messages.append(failure.value.message.replace(path, "%"))
+    assert messages == ["kustomization path not found: stat %: no such file or directory"] * 2
+
+
+async def test_t14_nor_does_a_file_that_is_named(artifact):
+    messages = [
+        (await refusal(artifact.add("kustomization.yaml", f"resources: [{name}]"))).message.replace(name, "%")
+        for name in ("../../etc/passwd", "../../nope")
+    ]
+    assert len(set(messages)) == 1, messages
+
+
 async def test_t10_links_in_a_folder_without_kustomization_are_no_manifests(artifact, tmp_path, named):
     (tmp_path / "outside.yaml").write_text(MAP.replace("name: a", "name: outside"))
     artifact.put("a.yaml")

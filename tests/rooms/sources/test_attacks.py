@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -60,13 +61,31 @@ async def test_t1_variables_in_urls_are_refused_and_never_expanded(server, sourc
     assert server.seen == []
 
 
+@pytest.fixture
+def started_gits(tmp_path, monkeypatch):
+    """The arguments of every git that was started: the first git on the PATH notes them."""
+    note, folder = tmp_path / "started-gits", tmp_path / "noting"
+    folder.mkdir()
+    (folder / "git").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> "{note}"\nexec "{shutil.which("git")}" "$@"\n')
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return lambda: note.read_text().splitlines() if note.exists() else []
+
+
 @pytest.mark.parametrize("ref", [{"branch": "--upload-p=x"}, {"branch": "-u"}, {"commit": "--output=f"}, {"tag": "-x"}])
-async def test_t2_options_in_references_start_no_git(server, sources, spec_of, ref):
+async def test_t2_options_in_references_start_no_git(server, sources, spec_of, ref, started_gits):
     empty = dict.fromkeys(("branch", "tag", "semver", "name", "commit"))
     spec = spec_of(server.url + "/shop.git").model_copy(update={"ref": GitRef.model_construct(**empty | ref)})
     assert (await refusal(sources, spec)).reason == "InvalidReference"
     assert server.seen == []
     assert list(sources._mirrors.iterdir()) == [sources._mirrors / "key"]
+    assert started_gits() == []
+
+
+async def test_t2_a_plain_reference_starts_git(server, sources, spec_of, started_gits):
+    """The counterpart: what counts the git processes does see them."""
+    await refusal(sources, spec_of(server.url + "/shop.git", branch="main"))
+    assert any("ls-remote" in line for line in started_gits())
 
 
 async def test_t3_names_in_a_repository_never_reach_the_mirrors_configuration(server, sources, spec_of):
