@@ -21,6 +21,9 @@ Restriction = Literal["LoadRestrictionsRootOnly", "LoadRestrictionsNone"]
 
 # Go's runtime says it in these words when the address space is used up; it has no exit code of its own.
 OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate memory|failed to (?:create new OS thread|reserve)")
+# kubectl's log line around the same words; its time would make every message a new one.
+LOGGED = re.compile(r'^E\d{4} \S+\s+\d+ \S+\] "command failed" err="(.*)"$')
+TWICE = re.compile(r"already registered id: ([^.\s]+)\.\S*?/(\S+)\.([^.\s:']+)")
 NOISE = re.compile(r"^(?:# Warning:|Warning:|\d{4}/\d\d/\d\d )")
 
 
@@ -120,5 +123,10 @@ def _complaint(done: Completed, settings: Settings, tree: Path) -> Terminal:
     if done.returncode < 0:
         return failed("", f"kustomize was ended by signal {-done.returncode}", "BuildLimit")
     lines = [line for line in done.stderr.splitlines() if line.strip() and not NOISE.match(line)]
+    if twin := TWICE.search(done.stderr):
+        kind, name, namespace = twin.groups()
+        parts = (kind, name) if namespace == "[noNs]" else (kind, namespace, name)
+        return failed("", printable(f"{'/'.join(parts)} is there twice: remove one of the two manifests"))
+    lines = [LOGGED.sub(r"\1", line) for line in lines]
     text = " ".join(lines).removeprefix("Error: ").replace(f"{tree}/", "").replace(str(tree), ".")
     return failed("", printable(text) or f"kustomize ended with code {done.returncode}")

@@ -62,21 +62,39 @@ async def _commit(scene: Scene, members: Members, repository: Repository) -> lis
     print(f"second commit: {taken:.1f} s, {cpu:.1f} s of CPU, {report['counts']}", flush=True)
     await _quiet(scene)
     most = max(scene.view.status_writes.values())
-    watches = (await members.report())["watches"]
+    open_now = await members.report()
+    watches = open_now["watches"]
     conditions = f"{MEMBERS} stub members over TLS, {watches} watches, {content.OBJECTS} objects each, interval 5m"
     return [
-        Figure("a commit on 1,000 members", taken, 20, "s", f"{conditions}; from the request to look at the source"),
         Figure(
-            "the controller's memory with 1,000 members", scene.controller.memory(), 400, "MB", "peak RSS, both commits"
+            f"a commit on {MEMBERS:,} members", taken, 20, "s", f"{conditions}; from the request to look at the source"
+        ),
+        Figure(
+            f"the controller's memory with {MEMBERS:,} members",
+            scene.controller.memory(),
+            400,
+            "MB",
+            "peak RSS, both commits",
         ),
         Figure("status writes per ClusterSync and revision", most, 3, "writes", "the most of any, seen by a watch"),
         Figure("status writes per Application", _per_second(scene), 1, "1/s", "most within any 10 s, by a watch"),
+        Figure(
+            "status bytes per Application", _kilobytes_per_second(scene), 30, "KB/s", "most within any 10 s, as JSON"
+        ),
+        Figure(
+            "watches per member", open_now["most_watches"], 4, "watches", "the most of any member, after both commits"
+        ),
     ]
 
 
 def _per_second(scene: Scene) -> float:
     times = [at for at, _ in scene.view.application_writes]
     return max((sum(at <= other < at + 10 for other in times) / 10 for at in times), default=0.0)
+
+
+def _kilobytes_per_second(scene: Scene) -> float:
+    writes = scene.view.application_writes
+    return max((sum(size for other, size in writes if at <= other < at + 10) / 10_000 for at, _ in writes), default=0.0)
 
 
 async def _restart(scene: Scene, members: Members) -> list[Figure]:
@@ -94,12 +112,14 @@ async def _restart(scene: Scene, members: Members) -> list[Figure]:
     await scene.view.until(scene.view.applied(commit, MEMBERS + 1), "the new member's objects")
     print(f"restart: decided after {decided:.1f} s, peak {scene.controller.memory():.0f} MB", flush=True)
     await _quiet(scene)
+    memory = scene.controller.memory()
     wrong = [name for name in scene.view.created if not name.endswith(newest)] + scene.view.deleted
     clusters = (await members.report())["clusters"]
     needless = sum(found.get("apply", 0) for number, found in clusters.items() if number != newest)
     how = f"{MEMBERS} synced members, one more joined meanwhile; process start to the new ClusterSync, the only one"
     return [
         Figure("restart: first decision", decided, 10, "s", how),
+        Figure("restart: memory", memory, 400, "MB", f"peak RSS of the process that found {MEMBERS} synced members"),
         Figure("restart: wrong decisions", len(wrong), 0, "ClusterSyncs", "others created or deleted"),
         Figure("restart: needless applies", needless, 0, "applies", "in the members that were synced (no dry runs)"),
     ]

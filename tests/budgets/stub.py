@@ -53,6 +53,10 @@ class Virtual:
     last: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def open_watches(self) -> int:
+        return sum(len(connections) for connections in self.watches.values())
+
     def write(self) -> None:
         self.last = time.monotonic()
         self.first = self.first or self.last
@@ -82,7 +86,8 @@ class Site:
         return {
             "counts": self.counts,
             "connections": self.connections,
-            "watches": sum(len(found) for cluster in self.clusters.values() for found in cluster.watches.values()),
+            "watches": sum(cluster.open_watches for cluster in self.clusters.values()),
+            "most_watches": max((cluster.open_watches for cluster in self.clusters.values()), default=0),
             "clusters": {
                 number: {"first": cluster.first, "last": cluster.last, **cluster.counts}
                 for number, cluster in self.clusters.items()

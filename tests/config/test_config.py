@@ -105,6 +105,16 @@ async def test_it_applies_on_a_real_api_server_and_again(spare: Any, folder: str
     await spare.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / "policies"))
 
 
+async def test_the_samples_pass_a_dry_run_on_a_real_api_server_that_serves_our_kinds(hub: Any) -> None:
+    """Schemas and rules judge them; no sample is stored."""
+    samples, crds = str(CONFIG / "samples"), str(CONFIG / "crd")
+    await hub.kubectl("apply", "--server-side", "--force-conflicts", "-k", crds)
+    names = [f"crd/{crd['metadata']['name']}" for crd in await built(hub, "crd")]
+    await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    said = await hub.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", samples)
+    assert said.count("serverside-applied (server dry run)") == len(await built(hub, "samples"))
+
+
 def instructions() -> list[tuple[str, str]]:
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     lines = [line.split("#")[0].strip() if line.startswith("#") else line.strip() for line in text.splitlines()]

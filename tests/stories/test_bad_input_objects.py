@@ -26,7 +26,11 @@ COMMITS = [
         {"bad.yaml": "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: bad}\n"},
         'Widget/{namespace}/bad dry-run failed: no matches for kind "Widget" in version "example.com/v1"',
     ),
-    ("twice", {"bad.yaml": config_map("a")}, "ConfigMap"),
+    (
+        "twice",
+        {"bad.yaml": config_map("a")},
+        "kustomize build failed: ConfigMap/a is there twice: remove one of the two manifests",
+    ),
 ]
 
 

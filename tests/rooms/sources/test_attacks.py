@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
+import json
 import os
 import shutil
 import stat
+import sys
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from fleet_rollout import processes
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
 from fleet_rollout.lab.repository import Entry
 from fleet_rollout_api.application import GitRef
 
 BASIC = {"username": b"user", "password": b"pass-word-secret"}
+# MB; a process that read the whole of a bomb would grow by gigabytes.
+MOST_GROWTH = 150
 ENCODED = base64.b64encode(b"user:pass-word-secret").decode()
 
 
@@ -250,6 +257,52 @@ async def test_t16_too_many_files_are_refused(server, make_sources, spec_of):
     await repository.commit({f"f{i}": "x" for i in range(60)})
     error = await refusal(make_sources(artifact_max_files=50), spec_of(repository, branch="main"))
     assert error.reason == "TooLarge"
+
+
+async def taken(kind, what, folder):
+    """How a process with the default caps took a bomb: the reason, and the MB that its memory grew by."""
+    folder.mkdir()
+    root = Path(__file__).parents[3]
+    argv = [sys.executable, "-m", "tests.rooms.sources.bombs", kind, what, folder]
+    done = await processes.run(argv, timeout=120, cwd=root, env={"PYTHONPATH": f"{root}:{root / 'api'}"})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def gigabytes(file):
+    """10 MB that unfold to 10 GB: one file of zeros, its gzip member made once and repeated."""
+    head = tarfile.TarInfo("zeros")
+    head.size = 10 * 1024**3
+    block = gzip.compress(bytes(64 * 1024**2))
+    file.write(gzip.compress(head.tobuf()))
+    for _ in range(160):
+        file.write(block)
+
+
+def entries(file):
+    """100,000 empty files."""
+    headers = b"".join(tarfile.TarInfo(f"f{number}").tobuf() for number in range(100_000))
+    file.write(gzip.compress(headers, compresslevel=1))
+
+
+@pytest.mark.parametrize("bomb", [gigabytes, entries])
+async def test_t16_an_archive_that_unfolds_is_refused_within_bounded_memory(tmp_path, bomb):
+    with open(tmp_path / "bomb.tar.gz", "wb") as file:
+        bomb(file)
+    found = await taken("archive", tmp_path / "bomb.tar.gz", tmp_path / "unpacked")
+    assert found["reason"] == "TooLarge"
+    assert found["growth"] < MOST_GROWTH
+
+
+@pytest.mark.parametrize(("size", "names"), [(50_000_000, 200), (1, 100_000)], ids=["10 GB", "100,000 entries"])
+async def test_t16_a_repository_that_unfolds_is_refused_within_bounded_memory(server, tmp_path, size, names):
+    repository = await server.repository()
+    await repository.commit({"zeros": bytes(size)})
+    blob = await repository.git("rev-parse", "main:zeros")
+    await raw_commit(repository, *((b"100644", f"f{number:06}".encode(), blob) for number in range(names)))
+    found = await taken("repository", repository.url, tmp_path / "taken")
+    assert found["reason"] == "TooLarge"
+    assert found["growth"] < MOST_GROWTH
 
 
 async def test_t16_a_fetch_larger_than_its_cap_is_ended(server, make_sources, spec_of, answering_at_once):
