@@ -1,4 +1,4 @@
-"""Flagger's load tester as a played Pod: its `hey` sends through the member's gateway, so that requests are measured.
+"""Load testers as played Pods, Flagger's and ours: what they send goes through the member's gateway and is measured.
 
 A sidecar would do the same. `hey` ignores HTTP_PROXY, hence a script of that name in front of it on PATH.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from fleet_rollout.lab import binaries, gateway
+from fleet_rollout.lab.children import LOCALHOST
 from fleet_rollout.lab.pods import PodContext, Program, Recipe
+from fleet_rollout.lab.state import LabError
 
 PORT = 8080
+OURS = "loadtester"
 PORT_FLAGS = ("-port", "--port")
 
 
@@ -26,6 +30,30 @@ def play(context: PodContext) -> Program:
         {"PATH": path, "HTTP_PROXY": context.proxy},
         ready="/healthz",
     )
+
+
+def play_ours(context: PodContext) -> Program | None:
+    """`fleet-rollout loadtester` with the container's own flags; of our image, nothing else is run here."""
+    command, *flags = context.arguments or [""]
+    if command != OURS:
+        return None
+    kept = [word for word in flags if word.partition("=")[0] not in PORT_FLAGS]
+    here = {
+        "host": LOCALHOST,
+        "port": context.port(_container_port(context)),
+        "kubeconfig": context.kubeconfig,
+        "namespace": context.pod["metadata"]["namespace"],
+        "proxy": _gateway(context),
+    }
+    argv = [sys.executable, "-m", "fleet_rollout", OURS, *kept, *(f"--{name}={value}" for name, value in here.items())]
+    return Program(argv, ready="/healthz")
+
+
+def _gateway(context: PodContext) -> str:
+    try:
+        return gateway.address_file(context.kubeconfig.parent).read_text()
+    except FileNotFoundError:
+        raise LabError(f"{context.cluster} has no gateway that requests could go through") from None
 
 
 def _container_port(context: PodContext) -> int:
@@ -47,4 +75,5 @@ def _hey(context: PodContext) -> Path:
 RECIPES: dict[str, Recipe] = {
     "ghcr.io/fluxcd/flagger-loadtester": play,
     "weaveworks/flagger-loadtester": play,
+    "ghcr.io/fleet-rollout/fleet-rollout": play_ours,
 }

@@ -75,7 +75,8 @@ class Program:
     ready: str | None = None
 
 
-Recipe = Callable[[PodContext], Program]
+# None: no process stands for it, and it is ready at once.
+Recipe = Callable[[PodContext], Program | None]
 
 
 class PodPlayer:
@@ -234,18 +235,19 @@ class PlayedPod:
         """How a container runs; None where no process does (ready at once, or never where it cannot be pulled)."""
         state, container = self._states[index], self.pod["spec"]["containers"][index]
         image = Image.parse(container["image"])
-        recipe = self.player.recipe(image)
         if not image.can_be_pulled:
             message = f'failed to pull image "{container["image"]}": not found'
             self._states[index] = replace(state, waiting="ErrImagePull", message=message)
-        elif recipe is None:
-            self._states[index] = replace(state, waiting="", ready=True, started=_now())
-        else:
+            return None
+        if (recipe := self.player.recipe(image)) is not None:
             context = await self._context(index)
             try:
-                return context, recipe(context)
+                if (program := recipe(context)) is not None:
+                    return context, program
             except LabError as error:
                 self._states[index] = replace(state, waiting="CreateContainerError", message=str(error))
+                return None
+        self._states[index] = replace(state, waiting="", ready=True, started=_now())
         return None
 
     async def _context(self, index: int) -> PodContext:

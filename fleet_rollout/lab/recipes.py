@@ -35,6 +35,7 @@ RECIPES: dict[str, Recipe] = {
     "stefanprodan/podinfo": sample_program,
     "docker.io/stefanprodan/podinfo": sample_program,
     "ghcr.io/stefanprodan/podinfo": sample_program,
+    "quay.io/stefanprodan/podinfo": sample_program,
 }
 
 

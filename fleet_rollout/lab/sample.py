@@ -2,6 +2,7 @@
 
 `python -m fleet_rollout.lab.sample` reads PORT, VERSION, ERROR_RATE (0 to 1) and LATENCY_MS. The lab
 runs one for each Pod whose image it knows as a web service, and takes the behaviour from the image's tag.
+A request may ask for an answer, too, as podinfo's visitors do: `/status/500`, `/delay/1` (seconds).
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ def application(behaviour: Behaviour) -> web.Application:
         body = {"version": behaviour.version, "host": os.environ.get("HOSTNAME", "")}
         if request.path in PATHS_THAT_NEVER_FAIL:
             return web.json_response(body)
-        if behaviour.latency:
-            await asyncio.sleep(behaviour.latency)
+        wish, _, number = request.path.strip("/").partition("/")
+        await asyncio.sleep(behaviour.latency + (float(number) if wish == "delay" else 0.0))
         status = 500 if random.random() < behaviour.error_rate else 200  # noqa: S311 - not a secret
+        if wish == "status":
+            status = int(number)
         return web.json_response(body, status=status, headers={"X-Version": behaviour.version})
 
     app = web.Application()

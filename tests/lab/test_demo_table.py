@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_rollout.lab.demo_table import Row, Witness, is_ready, rows_of
+from fleet_rollout.lab.demo_table import Row, Witness, has_failed, is_ready, rows_of
 
 NEW, OLD = "0123456789abcdef", "fedcba9876543210"
 
@@ -13,11 +13,15 @@ def row(phase="Progressing", weight=25, commit=NEW, cluster="m1"):
     return Row(cluster, f"master@sha1:{commit[:8]}", phase, weight, 0, "")
 
 
-def seen(*rows):
+def witnessed(*rows):
     witness = Witness(NEW)
     for found in rows:
         witness.see([found])
-    return list(witness.missing({"m1": "Succeeded"}))
+    return witness
+
+
+def seen(*rows, end="Succeeded"):
+    return list(witnessed(*rows).missing({"m1": end}))
 
 
 def test_a_row_shows_the_cluster_its_revision_and_its_canary():
@@ -59,6 +63,27 @@ def test_ready_counts_for_the_present_generation_only(status, observed, expected
     assert is_ready({"metadata": {"generation": 2}}) is False
 
 
+@pytest.mark.parametrize(
+    ("reason", "status", "observed", "expected"),
+    [("RolloutFailed", "False", 2, True), ("RolloutFailed", "False", 1, False), ("Progressing", "Unknown", 2, False)],
+)
+def test_a_rollback_counts_for_the_present_generation_only(reason, status, observed, expected):
+    condition = {"type": "Ready", "status": status, "reason": reason, "observedGeneration": observed}
+    application = {"metadata": {"generation": 2}, "status": {"conditions": [condition]}}
+    assert has_failed(application) is expected
+
+
+def test_a_rollback_may_be_what_is_asked_for():
+    course = (row(weight=0), row(), row("Failed", 0))
+    assert seen(*course, end="Failed") == []
+    assert list(witnessed(*course).broken({"m1": "Failed"})) == []
+    assert list(witnessed(*course).broken({"m1": "Succeeded"})) == ["m1 has Failed"]
+
+
+def test_an_old_verdict_breaks_no_promise():
+    assert list(witnessed(row("Failed", 0)).broken({"m1": "Succeeded"})) == []
+
+
 def test_a_course_of_progress_and_success_is_what_is_asked_for():
     assert seen(row(weight=0), row(), row("Promoting", 50), row("Succeeded", 0)) == []
 
@@ -77,12 +102,3 @@ def test_a_course_of_progress_and_success_is_what_is_asked_for():
 )
 def test_anything_less_is_missing(rows):
     assert len(seen(*rows)) == 1
-
-
-def test_an_end_that_was_not_promised_is_told():
-    witness = Witness(NEW)
-    for found in (row(), row("Failed", 0)):
-        witness.see([found])
-    assert list(witness.broken({"m1": "Succeeded"})) == ["m1 has Failed"]
-    assert list(witness.broken({"m1": "Failed"})) == []
-    assert list(witness.missing({"m1": "Failed"})) == []

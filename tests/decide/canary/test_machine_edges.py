@@ -11,7 +11,7 @@ from fleet_rollout.decide.canary.alerts import named, secret_of
 from fleet_rollout.decide.canary.change import is_new_revision, spec_changed
 from fleet_rollout.decide.canary.effects import CallHook, Do, Emit, Fingerprint, Notify, WriteStatus
 from fleet_rollout.decide.canary.machine import terminate, tick
-from fleet_rollout.decide.canary.objects import Ref, Routes, StepFailed, changed
+from fleet_rollout.decide.canary.objects import Ref, Routes, StepFailed
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 
 NOW = "2026-01-01T00:00:00Z"
@@ -167,14 +167,6 @@ def test_metrics_backends_that_are_missing_are_told_at_the_start() -> None:
 )
 def test_intervals_have_a_floor_and_a_default(interval: str, seconds: float) -> None:
     assert Subject(canary(analysis={"interval": interval})).interval == seconds
-
-
-def test_a_changed_object_leaves_the_live_one_alone() -> None:
-    live = {"kind": "Service", "metadata": {"name": "web", "labels": {"a": "b"}}, "spec": {"x": 1}}
-    new = changed(live, spec={"x": 2})
-    new["metadata"]["labels"]["a"] = "c"
-    assert live == {"kind": "Service", "metadata": {"name": "web", "labels": {"a": "b"}}, "spec": {"x": 1}}
-    assert new["spec"] == {"x": 2}
 
 
 def test_objects_are_named_with_their_namespace_where_they_have_one() -> None:
