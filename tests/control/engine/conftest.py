@@ -14,6 +14,12 @@ from fleet_rollout.settings import Settings
 from tests.control.engine.scripted import Script
 
 
+@pytest.fixture(scope="session")
+async def member(members: dict[str, LabCluster]) -> LabCluster:
+    """Not the member in which other tests let Flagger act on every Canary."""
+    return members["m2"]
+
+
 @pytest.fixture
 async def member_client(member: LabCluster) -> AsyncIterator[Cluster]:
     cluster = Cluster(

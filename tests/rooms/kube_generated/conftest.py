@@ -14,9 +14,9 @@ from fleet_rollout.decide.canary.objects import Live, Object, Ref, Write
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import CRDS, LabCluster
-from tests.rooms.traffic.conftest import Hands, Install, crds, hands
+from tests.rooms.traffic.conftest import Hands, Install, crds, hands, member
 
-__all__ = ["crds", "hands"]
+__all__ = ["crds", "hands", "member"]
 
 CANARY = "flagger.app/v1beta1"
 FOLDER = Path(__file__).with_name("crds")

@@ -19,6 +19,12 @@ Install = Callable[..., Awaitable[LabCluster]]
 
 
 @pytest.fixture(scope="session")
+async def member(members: dict[str, LabCluster]) -> LabCluster:
+    """Not the member in which other tests let Flagger act on every Canary."""
+    return members["m2"]
+
+
+@pytest.fixture(scope="session")
 def crds(member: LabCluster) -> Install:
     """`await crds("contour", "kuma")`: the member, with these CRDs served."""
 
