@@ -11,10 +11,16 @@ import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 
-from tests.budgets import fleet, hang, latency, real
+from tests.budgets import fleet, hang, latency, real, rollouts
 from tests.budgets.figures import Figure, table, write
 
-MEASUREMENTS = {"real": real.measure, "fleet": fleet.measure, "hang": hang.measure, "latency": latency.measure}
+MEASUREMENTS = {
+    "real": real.measure,
+    "fleet": fleet.measure,
+    "hang": hang.measure,
+    "latency": latency.measure,
+    "rollouts": rollouts.measure,
+}
 RESULTS = Path("build") / "budgets.json"
 
 

@@ -28,6 +28,7 @@ CRDS = Path(__file__).parents[2] / "config" / "crd"
 GROUPS = {"applications": APPS, "clustersyncs": APPS, "fleets": FLEETS, "attachedclusters": CLUSTERS}
 AT_ONCE = 24
 HOOK_KEY = "budget"
+FLAGGER = {"mode": "Flagger"}  # the members play it
 # What a steady hub is written by: the leader's Lease, and the hub's own housekeeping.
 OWN_WRITES = frozenset({"leases", "apiservices", "tokenreviews", "subjectaccessreviews", "endpointslices"})
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
@@ -64,9 +65,9 @@ class Scene:
 
         await asyncio.gather(*(one(name, content) for name, content in kubeconfigs.items()))
 
-    async def fleet(self, names: Iterable[str]) -> None:
+    async def fleet(self, names: Iterable[str], engine: dict[str, Any] = FLAGGER) -> None:
         clusters = [{"kind": "AttachedCluster", "name": name} for name in names]
-        spec = {"clusters": clusters, "rolloutEngine": {"mode": "Flagger"}}  # the members play it
+        spec = {"clusters": clusters, "rolloutEngine": engine}
         await self.apply("fleets", self.obj("fleet.kurator.dev/v1alpha1", "Fleet", "fleet", spec=spec))
 
     async def application(self, repository: Repository, policies: list[dict[str, Any]], name: str = "web") -> None:

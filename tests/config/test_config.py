@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,29 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from fleet_rollout.faces.cli.agent import agent
 from fleet_rollout.faces.cli.controller import controller
 from fleet_rollout.lab.programs import PROGRAMS
 from fleet_rollout.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
-FOLDERS = sorted(str(path.parent.relative_to(CONFIG)) for path in CONFIG.rglob("kustomization.yaml"))
-INSTALLS = ("default", "namespaced")
+KUSTOMIZATIONS = {str(path.parent.relative_to(CONFIG)): path.read_text() for path in CONFIG.rglob("kustomization.yaml")}
+COMPONENTS = sorted(folder for folder, text in KUSTOMIZATIONS.items() if "kind: Component" in text)
+FOLDERS = sorted(KUSTOMIZATIONS.keys() - set(COMPONENTS))
+INSTALLS = {"default": controller, "namespaced": controller, "agent": agent}
+MEMBERS = ["member/sync", "member/base", "member/tenant", "member/cluster-admin"]
 
 
-async def built(cluster: Any, folder: str) -> list[dict[str, Any]]:
+async def built(cluster: Any, folder: str | Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(await cluster.kubectl("kustomize", str(CONFIG / folder))))
+
+
+def rules(objects: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """What a ClusterRole of these objects allows."""
+    (found,) = (obj for obj in objects if (obj["kind"], obj["metadata"]["name"]) == ("ClusterRole", name))
+    given: list[dict[str, Any]] = found["rules"]
+    return given
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -75,7 +87,9 @@ async def test_the_deployments_settings_are_settings(hub: Any, folder: str) -> N
     """A variable that nothing reads would be a setting that is silently not made."""
     (deployment,) = (obj for obj in await built(hub, folder) if obj["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    known = set(re.findall(r"FLEET_ROLLOUT_\w+", CliRunner().invoke(controller, ["--help"], terminal_width=200).output))
+    said = CliRunner().invoke(INSTALLS[folder], ["--help"], terminal_width=200).output
+    known = set(re.findall(r"FLEET_ROLLOUT_\w+", said))
+    assert container["args"] == [INSTALLS[folder].name]
     assert {variable["name"] for variable in container["env"]} <= known
     grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace > Settings().shutdown_timeout
@@ -95,7 +109,7 @@ async def test_replicas_reach_each_other_s_artifacts(hub: Any, folder: str) -> N
     assert {"podSelector": {}} in rule["from"]
 
 
-@pytest.mark.parametrize("folder", [*INSTALLS, "member/base", "member/tenant", "member/cluster-admin"])
+@pytest.mark.parametrize("folder", [*INSTALLS, *MEMBERS])
 async def test_it_applies_on_a_real_api_server_and_again(spare: Any, folder: str) -> None:
     """Server-side, validated strictly; the second time nothing changes."""
     for attempt in range(2):
@@ -113,6 +127,39 @@ async def test_the_samples_pass_a_dry_run_on_a_real_api_server_that_serves_our_k
     await hub.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
     said = await hub.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", samples)
     assert said.count("serverside-applied (server dry run)") == len(await built(hub, "samples"))
+
+
+@pytest.mark.parametrize("folder", ["member/base", "agent"])
+async def test_port_forward_is_a_right_that_one_asks_for(hub: Any, tmp_path: Path, folder: str) -> None:
+    """trust.md section 3: pods/portforward only with credentialed metrics in the member."""
+    assert COMPONENTS == ["member/port-forward"]
+    relative = Path(os.path.relpath(CONFIG, tmp_path.resolve()))
+    content = {"resources": [str(relative / folder)], "components": [str(relative / COMPONENTS[0])]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    name = "fleet-rollout-engine"
+    before, after = rules(await built(hub, folder), name), rules(await built(hub, tmp_path), name)
+    assert after == [*before, {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]
+
+
+@pytest.mark.parametrize("folder", ["member/base", "agent"])
+async def test_the_engine_gets_no_right_that_would_lead_further(hub: Any, folder: str) -> None:
+    """trust.md section 3: no secrets list, no *, no nodes, escalate, bind; Services are reached by their names."""
+    for obj in await built(hub, folder):
+        if obj["kind"] not in ("Role", "ClusterRole") or not obj["metadata"]["name"].startswith("fleet-rollout-"):
+            continue
+        for rule in obj["rules"]:
+            assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
+            assert not {"escalate", "bind"} & set(rule["verbs"])
+            assert not {"nodes", "pods", "pods/exec", "pods/portforward"} & set(rule["resources"])
+            if "secrets" in rule["resources"]:
+                assert not {"list", "watch"} & set(rule["verbs"])
+            if "services/proxy" in rule["resources"]:
+                assert rule["resourceNames"]
+
+
+async def test_in_modes_agent_and_flagger_the_hub_may_not_do_what_an_engine_does(hub: Any) -> None:
+    names = {obj["metadata"]["name"] for obj in await built(hub, "member/sync")}
+    assert not any("engine" in name or "copies" in name for name in names)
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -1,24 +1,24 @@
 """Our engine, one tick at a time: the service's own parts, on the same API server and the same scripted world.
 
-Every tick looks at everything anew, so that nothing depends on when a watch has told of a scenario's change.
+Its clock stands still: a tick happens when it is asked for. Each looks at everything anew, so that nothing depends on
+when a watch has told of a scenario's change.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet_rollout.control.engine.dialing import DirectDial
+from fleet_rollout.control.engine.driven import Driven
 from fleet_rollout.control.engine.outside import Default, Outside
 from fleet_rollout.control.engine.sight import Sight
-from fleet_rollout.control.engine.tick import CANARIES, Tick
-from fleet_rollout.decide.canary import alerts, hooks, machine
+from fleet_rollout.control.engine.tick import CANARIES
+from fleet_rollout.decide.canary import alerts, hooks
 from fleet_rollout.decide.canary.addresses import read_reach
 from fleet_rollout.decide.canary.effects import Emit, Notify
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
-from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.kube.access import connection_from_kubeconfig
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.lab.children import LOCALHOST
@@ -59,6 +59,8 @@ class EngineDriver:
         self._settings = Settings()
         connection = connection_from_kubeconfig("engine", server.kubeconfig.read_bytes(), allow_insecure=False)
         self._cluster = Cluster(connection, self._settings)
+        self._sight = Sight(self._cluster, self._settings)
+        self._driven: dict[str, Driven] = {}
         self._options = EngineOptions(
             metrics_server=f"{servers.url}/unused/metrics", event_webhook=servers.event_webhook
         )
@@ -74,7 +76,7 @@ class EngineDriver:
 
         self._outside = CountingOutside(
             self._cluster,
-            Sight(self._cluster, self._settings),
+            self._sight,
             dial=lambda _: self._direct,
             bulkheads=self._bulkheads,
             alert_reach=reach,
@@ -89,10 +91,15 @@ class EngineDriver:
     async def tick(self, namespace: str, name: str) -> None:
         raw = await self._cluster.get(CANARIES, name, namespace)
         assert raw is not None
-        sight = Sight(self._cluster, self._settings)
-        now = datetime.now(UTC)
-        tick = Tick(self._cluster, sight, self._outside, self._options, raw, now)
-        await tick.run(machine.tick(raw, self._options, rfc3339(now)))
+        if namespace in self._driven:
+            self._driven[namespace].show(raw)
+        else:
+            self._driven[namespace] = Driven(
+                self._cluster, self._sight, self._outside, lambda: self._options, raw, clock=lambda: 0.0
+            )
+        driven = self._driven[namespace]
+        self._sight.use(driven, ())  # forget what the last tick has seen
+        assert await driven.tick() is not None, f"{namespace}: {driven.rival or 'the log has the exception'}"
         await self._delivered(namespace)
 
     async def _delivered(self, namespace: str) -> None:

@@ -674,7 +674,8 @@ OBJECTS = (
         "daemonset-unready",
         "the target is a DaemonSet whose Pods are not ready for two ticks",
         "Pg 0 100:0 → Pg 0 ×2 → Pg 20 80:20 → Pg 20 → Pg 40 60:40",
-        DAEMON_SET,
+        # Its deadline runs from the last write of the status: a slow machine must not reach it.
+        {**DAEMON_SET, "progressDeadlineSeconds": 600},
         inputs={
             4: Inputs(canary=Ready.UNREADY),
             6: Inputs(canary=Ready.READY),

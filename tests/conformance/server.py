@@ -31,12 +31,12 @@ class Server(ControlPlane):
 
 
 @contextlib.asynccontextmanager
-async def running(meshes: Iterable[str] = MESHES) -> AsyncIterator[Server]:
+async def running(meshes: Iterable[str] = MESHES, *, audit: bool = False) -> AsyncIterator[Server]:
     """An API server with the CRDs of these meshes; all of it is gone afterwards."""
     programs = Programs(binaries.require("etcd"), binaries.require("kube-apiserver"), Path("unused"))
     with tempfile.TemporaryDirectory(prefix="conformance-", ignore_cleanup_errors=True) as folder:
         etcd = Etcd(programs.etcd, Path(folder))
-        server = Server("conformance", Path(folder) / "c", programs, etcd)
+        server = Server("conformance", Path(folder) / "c", programs, etcd, audit=audit)
         try:
             await etcd.start()
             await server.start()

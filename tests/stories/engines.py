@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 from fleet_rollout.lab import mesh
 from fleet_rollout.lab.load import Load
-from tests.stories.rollouts import Object, Place, files, metric, policy, rollout
+from tests.stories.rollouts import FLAGGER, Object, Place, files, metric, policy, rollout
 
 SAMPLE = "lab.local/sample"
 # The shortest analyses that a Prometheus with a scrape a second can judge.
@@ -98,3 +99,31 @@ async def image_of(place: Place, name: str = "podinfo") -> str:
     found = await place.deployment(name)
     assert found is not None
     return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+Course = list[tuple[str, int]]
+
+
+@contextlib.asynccontextmanager
+async def course(place: Place, name: str = "podinfo") -> AsyncIterator[Course]:
+    """What a Canary goes through in the block, as `kubectl get canary -w` shows it: phase and weight at each change."""
+    seen: Course = []
+    path = place.path(FLAGGER, "canaries", "")
+    version = (await place.cluster.api.get(path))["metadata"]["resourceVersion"]
+
+    async def follow() -> None:
+        events = place.cluster.api.watch(path, version, fieldSelector=f"metadata.name={name}")
+        async with contextlib.aclosing(events):
+            async for event in events:
+                status = event["object"].get("status") or {}
+                shown = (str(status.get("phase", "")), int(status.get("canaryWeight", 0)))
+                if event["type"] != "BOOKMARK" and seen[-1:] != [shown]:
+                    seen.append(shown)
+
+    following = asyncio.create_task(follow())
+    try:
+        yield seen
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following

@@ -44,8 +44,8 @@ async def ensure_namespace(cluster: LabCluster, name: str) -> None:
     await cluster.api.apply(f"/api/v1/namespaces/{name}", body)
 
 
-async def attach(hub: LabCluster, namespace: str, name: str, kubeconfig: bytes) -> None:
-    """An AttachedCluster with this kubeconfig, in a Fleet of its own."""
+async def attach(hub: LabCluster, namespace: str, name: str, kubeconfig: bytes, **engine: Any) -> None:
+    """An AttachedCluster with this kubeconfig, in a Fleet of its own; nobody runs canaries there unless it is said."""
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -64,7 +64,7 @@ async def attach(hub: LabCluster, namespace: str, name: str, kubeconfig: bytes) 
         "metadata": {"name": "fleet", "namespace": namespace},
         "spec": {
             "clusters": [{"kind": "AttachedCluster", "name": name}],
-            "rolloutEngine": {"mode": "Flagger"},  # nobody runs canaries here
+            "rolloutEngine": {"mode": "Flagger", **engine},
         },
     }
     for plural, obj in (("secrets", secret), ("attachedclusters", cluster), ("fleets", fleet)):

@@ -25,6 +25,8 @@ from tests.stories.engines import (
 )
 from tests.stories.rollouts import APPS, Object, Place, deployment, files
 
+pytestmark = pytest.mark.conformance  # minutes of whole analyses
+
 FLAGGER_PATH = "/apis/apps/v1/namespaces/istio-system/deployments/flagger"
 PODS = "/api/v1/namespaces/istio-system/pods"
 ISTIO = "/apis/networking.istio.io/v1"

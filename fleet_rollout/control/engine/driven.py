@@ -51,6 +51,7 @@ class Driven:
         self._clock = clock
         self._wall = wall
         self._news = asyncio.Event()
+        self._edited = asyncio.Event()
         self._is_ticking = False
         self._is_ending = False
         self._told: Object | None = None  # by the watch, during a tick
@@ -78,6 +79,8 @@ class Driven:
         if any(raw["metadata"].get(name) != before["metadata"].get(name) for name in TELLING_METADATA):
             self.rival = None
             self.wake()
+        if self._interval != self._grid.interval:
+            self._edited.set()
 
     def _notice(self, manager: str | None) -> None:
         if manager is not None and self.rival is None:
@@ -99,8 +102,7 @@ class Driven:
         is_new = not (self.raw.get("status") or {}).get("phase")
         due = self._clock() if is_new else self._grid.due_from(self._clock())
         while True:
-            if (seconds := due - self._clock()) > 0:
-                await asyncio.sleep(seconds)
+            due = await self._wait(due)
             TICK_LATENESS.observe(max(0.0, self._clock() - due))
             self._news.clear()
             last = await self.tick()
@@ -111,6 +113,27 @@ class Driven:
                 due = self._grid.due_from(self._clock())
             else:
                 due = self._next(due)
+
+    async def _wait(self, due: float) -> float:
+        """Until a tick is due; the time it was due at. An edited interval counts from the edit on."""
+        while (seconds := due - self._clock()) > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._edited.wait()
+            except TimeoutError:
+                break
+            self._edited.clear()
+            due = self._anchored() or due
+        return due
+
+    def _anchored(self) -> float | None:
+        """The first tick of a new grid where the interval was edited; None where it was not."""
+        now = self._clock()
+        grid = self._grid.edited(self._interval, now)
+        if grid is self._grid:
+            return None
+        self._grid = grid
+        return now + grid.interval
 
     async def tick(self) -> Tick | None:
         """One tick; None where a mistake of ours ended it, or another engine is at work."""
@@ -144,12 +167,7 @@ class Driven:
             self.show(told)
 
     def _next(self, tick: float) -> float:
-        now = self._clock()
-        grid = self._grid.edited(self._interval, now)
-        if grid is not self._grid:
-            self._grid = grid
-            return now + grid.interval
-        return grid.after(tick, now)
+        return self._anchored() or self._grid.after(tick, self._clock())
 
     def _may_sleep(self) -> bool:
         return (self.raw.get("status") or {}).get("phase") not in ACTIVE and not self._news.is_set()

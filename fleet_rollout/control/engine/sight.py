@@ -78,6 +78,19 @@ class Sight:
         await self._fetch(ref)
         return self._seen[ref].obj
 
+    async def refresh(self, refs: Iterable[Ref]) -> None:
+        """Ask the API server for these now, whatever is known of them."""
+        await asyncio.gather(*map(self._fetch, dict.fromkeys(refs)))
+
+    def known(self, ref: Ref) -> Object | None:
+        """The object as it was last seen."""
+        seen = self._seen.get(ref)
+        return seen.obj if seen is not None else None
+
+    def is_watched(self, ref: Ref) -> bool:
+        """Whether its changes are told without asking."""
+        return self._watching(ref) is not None
+
     def keep(self, ref: Ref, obj: Object | None) -> None:
         """Remember the answer to a write of ours."""
         if obj is not None:

@@ -14,6 +14,7 @@ from fleet_rollout.control.engine.hands import Hands
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary import reverting, scalers, services, targets
 from fleet_rollout.decide.canary.claim import MANAGER_CANARY
+from fleet_rollout.decide.canary.config_refs import PRIMARY_SUFFIX
 from fleet_rollout.decide.canary.effects import (
     CallHook,
     Count,
@@ -26,7 +27,7 @@ from fleet_rollout.decide.canary.effects import (
     WriteStatus,
 )
 from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed, Write, ref_of
-from fleet_rollout.decide.canary.run import Steps
+from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Steps
 from fleet_rollout.decide.canary.spec_hash import adopted, is_foreign
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.errors import FleetRolloutError
@@ -38,6 +39,10 @@ from fleet_rollout.traffic.router import Moved, Router
 CANARIES = Resource("flagger.app", "v1beta1", "Canary", "canaries", True)
 STATUS_ATTEMPTS = 5
 TOKEN_LENGTH = 10
+# Objects that make a revision together with the target.
+CONFIGS = frozenset({"ConfigMap", "Secret"})
+SCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
+UNDER_WAY = frozenset({"Waiting", *ANALYSING, *PROMOTING})
 LETTERS = string.ascii_letters
 
 ApiFailure = (ApiError, Unreachable, FleetRolloutError)
@@ -138,15 +143,30 @@ class Tick:
 
     async def _inspect(self) -> Subject:
         first = targets.target_ref(self._subject)
+        before = self._sight.known(first)
         live = await self._sight.read([first])
         self.refs = [first]
         self._subject = targets.inspect(self.raw, self._options, live)
         target = live[first]
         assert target is not None
         self.refs += [*targets.reads(self._subject, target), *self._router.reads(self._subject)]
+        is_new = before is not None and before["metadata"].get("generation") != target["metadata"].get("generation")
+        await self._sight.refresh(ref for ref in self.refs if self._is_to_be_asked_for(ref, is_new))
         self._hands.live.update(await self._sight.read(self.refs))
         await self._adopt()
         return self._subject
+
+    def _is_to_be_asked_for(self, ref: Ref, is_new: bool) -> bool:
+        """What belongs to a revision must not be older than the target that it is judged, and promoted, with.
+
+        News of the target may come before news of its configs, and of some kinds no news come at all.
+        """
+        if ref.name.endswith(PRIMARY_SUFFIX) or ref.kind not in CONFIGS | SCALERS:
+            return False
+        if is_new:
+            return True
+        phases = UNDER_WAY if ref.kind in CONFIGS else PROMOTING
+        return self._subject.phase in phases and not self._sight.is_watched(ref)
 
     async def _adopt(self) -> None:
         """Take over from an engine whose hashes are not ours, without a restart."""

@@ -40,6 +40,35 @@ def test_another_engine_is_told_once_where_people_look(script: Script) -> None:
     ]
 
 
+class Counted(Driven):
+    """Tells of its ticks, and does nothing in them."""
+
+    async def tick(self) -> None:
+        self.ticks.put_nowait(self._clock())
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.ticks: asyncio.Queue[float] = asyncio.Queue()
+
+
+async def test_an_edited_interval_does_not_wait_for_the_end_of_the_old_one(script: Script) -> None:
+    """An hour until the next tick becomes a moment, and the ticks that follow lie on the new grid."""
+    before, after = (seen(version, "Progressing", "fleet-rollout-canary") for version in (1, 2))
+    before["spec"] = {**before["spec"], "analysis": {"interval": "1h"}}
+    after["spec"] = {**after["spec"], "analysis": {"interval": "1s"}}
+    after["metadata"]["generation"] = 2
+    driven = Counted(None, None, script, lambda: EngineOptions(shortest_interval=0.1), before)
+    running = asyncio.create_task(driven.run())
+    await asyncio.sleep(0)
+    driven.show(after)
+    try:
+        async with asyncio.timeout(30):
+            first, second = await driven.ticks.get(), await driven.ticks.get()
+    finally:
+        running.cancel()
+    assert 0.9 <= second - first <= 5
+
+
 class Slow(Script):
     """Its gate takes as long as the test wants."""
 
