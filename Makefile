@@ -46,7 +46,7 @@ test: binaries ## pass the tests on real parts
 	$(RUN) pytest -n 2 -q tests/decide --cov=fleet_rollout.decide --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 	$(RUN) pytest -n 3 --dist worksteal -m "not conformance and not budget" --ignore tests/decide $(ARGS)
 
-demo: binaries ## three clusters, one commit, a canary in each
+demo: binaries ## three clusters, three commits, a canary in each
 	@$(RUN) fleet-rollout lab demo $(ARGS)
 
 crds: setup ## write config/crd from the models
@@ -58,7 +58,7 @@ dashboards: setup ## write config/grafana from the queries
 budgets: binaries ## measure speed and memory against their limits
 	$(RUN) python -m tests.budgets $(ARGS)
 
-conformance: binaries ## run real Flagger on translated Canaries, to Succeeded and to Failed
+conformance: binaries ## compare our engine with real Flagger, and run whole analyses
 	$(RUN) pytest -m conformance $(ARGS)
 
 clean: ## remove what the targets above made here (not the cache)
