@@ -139,10 +139,11 @@ async def test_the_canary_stays_until_the_workload_is_ready(story: Any) -> None:
     repository = await begin(story)
     place = Place(story)
     # An image that cannot be pulled: its Pods never become ready.
-    await repository.commit({"deployment.yaml": deployment("podinfo", tag="missing", replicas=2)})
+    missing = await repository.commit({"deployment.yaml": deployment("podinfo", tag="missing", replicas=2)})
+    await story.request("second")
+    await story.applied(missing)  # else the removal may be over before the image is there
     await scale(place, 0)
     await story.application(repository, policy(story, None))
-    await story.request("second")
     row = await story.row(SYNC, ready="Unknown", message="removed")
     assert "rollout" in row["message"]
 
