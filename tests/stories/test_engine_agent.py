@@ -32,6 +32,12 @@ LONG = 120.0
 ENGINE_VERBS = frozenset({"update"})
 
 
+@pytest.fixture(scope="session")
+async def member(members: dict[str, LabCluster]) -> LabCluster:
+    """Not the member in which other tests let Flagger act on every Canary."""
+    return members["m2"]
+
+
 @pytest.fixture
 async def canaries_served(member: LabCluster) -> None:
     await member.kubectl("apply", "--server-side", "--force-conflicts", "-k", "config/crd/member")
@@ -140,9 +146,9 @@ async def test_agent_and_hub_share_a_member_and_no_canary(story: Any, member: La
         kubeconfig.write_bytes(agent_way.kubeconfig(original))
         async with agent_in(story.namespace, kubeconfig):
             repository = await story.git_repo(files(image="example.com/web", tag="1"))
-            await story.attach("m1")
-            await story.kubeconfig("m1", hub_way.kubeconfig(original))
-            await story.set_fleet(["m1"], rolloutEngine={"mode": "Agent"})
+            await story.attach("m2")
+            await story.kubeconfig("m2", hub_way.kubeconfig(original))
+            await story.set_fleet(["m2"], rolloutEngine={"mode": "Agent"})
             await story.start(shortest_interval=0.5)
             rolled_out = rollout(
                 story,
@@ -151,7 +157,7 @@ async def test_agent_and_hub_share_a_member_and_no_canary(story: Any, member: La
                 analysis={"checkIntervalSeconds": 1, "metrics": []},
             )
             await story.application(repository, policy(story, rolled_out))
-            place = Place(story, "m1")
+            place = Place(story, "m2")
 
             async def phase_is(*phases: str) -> None:
                 async def is_there() -> bool:
@@ -175,7 +181,7 @@ async def test_agent_and_hub_share_a_member_and_no_canary(story: Any, member: La
             await story.condition("Ready", "True", timeout=LONG)
 
             # The Fleet decides otherwise: from now on the hub, and nobody else.
-            await story.set_fleet(["m1"], rolloutEngine={"mode": "Hub"})
+            await story.set_fleet(["m2"], rolloutEngine={"mode": "Hub"})
 
             async def is_hubs() -> bool:
                 found = await place.canary()

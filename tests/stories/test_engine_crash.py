@@ -16,10 +16,11 @@ from fleet_rollout.control.engine import sight
 from fleet_rollout.lab.lab import LabCluster
 from tests.faults.rules import Asked, CutAfter, CutBefore
 from tests.rooms.traffic.conftest import crds as meshes
+from tests.rooms.traffic.conftest import member
 from tests.stories.engine_run import PROMOTION, ROLLBACK, Act, Run, point
 from tests.stories.scenario import Object
 
-__all__ = ["meshes"]
+__all__ = ["member", "meshes"]
 
 AT_ONCE = 8
 FAULTS = {
@@ -33,12 +34,12 @@ NewRun = Callable[[Sequence[Act]], Awaitable[Run]]
 @pytest.fixture
 async def new_run(meshes: Any, namespace: Any, monkeypatch: pytest.MonkeyPatch) -> NewRun:
     monkeypatch.setattr(sight, "REWATCH_DELAY", 0.05)
-    member: LabCluster = await meshes("istio")
-    await member.kubectl("apply", "--server-side", "--force-conflicts", "-k", "config/crd/member")
-    await member.crds_established()
+    cluster: LabCluster = await meshes("istio")
+    await cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", "config/crd/member")
+    await cluster.crds_established()
 
     async def make(acts: Sequence[Act]) -> Run:
-        return Run(member, await namespace("crash", on=[member]), acts)
+        return Run(cluster, await namespace("crash", on=[cluster]), acts)
 
     return make
 

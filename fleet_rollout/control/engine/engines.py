@@ -75,13 +75,22 @@ class Engines:
 
     def told(self, scope: Scope, event: Event) -> None:
         """The watch of a member's Canaries says something. What is under way is finished, whatever the Fleet says."""
-        is_wanted = engine_of(self._of(scope).fleet) == "Hub"
+        is_wanted = self._is_wanted(scope, event)
         site = self._site(scope) if is_wanted or _is_left_to_us(event) else self._sites.get(scope)
         if site is None:
             return
         site.engine.told(event)
         if not is_wanted and not site.engine.namespaces:
             self._drop(scope)
+
+    def _is_wanted(self, scope: Scope, event: Event) -> bool:
+        """Whether the Fleet gives us the member; asked anew for a Canary that names us, which is not told twice."""
+        if engine_of(self._of(scope).fleet) == "Hub":
+            return True
+        if event.type not in ("ADDED", "MODIFIED") or not is_ours(event.obj, "hub", adopts_plain=False):
+            return False
+        self._said.pop(scope)
+        return engine_of(self._of(scope).fleet) == "Hub"
 
     def problem(self, scope: Scope, namespace: str, name: str) -> str | None:
         """Why a Canary of ours is not driven."""
