@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet_rollout.control.draft import Draft
+from fleet_rollout.decide.inventory import Ref
 from fleet_rollout.decide.names import MANAGER_SYNC, short_hash
 from fleet_rollout.decide.rollout_phase import Workload, applied, inputs_of, intend, tracked
 from fleet_rollout.kube.client import Cluster, NoSuchKind, Resource
-from fleet_rollout_api.cluster_sync import ClusterSync, RolloutRecord
+from fleet_rollout_api.cluster_sync import Attribution, ClusterSync, RolloutRecord
 
 CANARIES = ("flagger.app/v1beta1", "Canary")
 CONTENT = {
@@ -20,37 +21,66 @@ CONTENT = {
 Object = dict[str, Any]
 
 
-async def before_apply(
-    draft: Draft, cluster: Cluster, wanted: str, objects: Sequence[Mapping[str, Any]]
-) -> Workload | None:
-    """Note what is there before `wanted` is applied; goes out with the write that precedes the apply.
+class Attributions:
+    """Of one pass of a ClusterSync over `objects`. `seen` holds what the pass has read or written itself."""
 
-    Returns the workload as it is now, for `after_apply`.
-    """
-    record = record_of(draft.sync, draft.status.rollout, objects)
-    if record is None:
-        return None
-    workload = await _workload(cluster, record)
-    intent = intend(record.attribution, await _canary_status(cluster, record), workload, wanted)
-    draft.change(rollout=record.model_copy(update={"attribution": intent}))
-    return workload
+    def __init__(
+        self,
+        draft: Draft,
+        cluster: Cluster,
+        wanted: str,
+        objects: Sequence[Mapping[str, Any]],
+        seen: Mapping[Ref, Object],
+    ) -> None:
+        self._draft = draft
+        self._cluster = cluster
+        self._wanted = wanted
+        self._objects = objects
+        self._seen = seen
+        self._before: Workload | None = None
 
+    async def before_apply(self) -> None:
+        """Note what is there before the wanted is applied; goes out with the write that precedes the apply."""
+        record = self._record()
+        if record is not None:
+            await self._intend(record)
 
-async def after_apply(
-    draft: Draft, cluster: Cluster, wanted: str, objects: Sequence[Mapping[str, Any]], before: Workload | None
-) -> None:
-    """Note what the engine will find. Where nothing was written, before and after are the same."""
-    if record_of(draft.sync, draft.status.rollout, objects) is None:
-        return
-    attribution = draft.status.rollout.attribution if draft.status.rollout else None
-    if attribution is None or attribution.wanted != wanted or attribution.inputs is not None:
-        before = await before_apply(draft, cluster, wanted, objects)
-    record = draft.status.rollout
-    assert record is not None
-    assert record.attribution is not None
-    status = await _canary_status(cluster, record)
-    done = applied(record.attribution, status, before, await _workload(cluster, record))
-    draft.change(rollout=record.model_copy(update={"attribution": done}))
+    async def after_apply(self) -> None:
+        """Note what the engine will find. Where nothing was written, before and after are the same."""
+        record = self._record()
+        if record is None:
+            return
+        attribution = self._draft.status.rollout.attribution if self._draft.status.rollout else None
+        if attribution is None or attribution.wanted != self._wanted or attribution.inputs is not None:
+            status = await self._intend(record)
+            after = self._before
+        else:
+            status = await _canary_status(self._cluster, record)
+            after = await self._workload(record)
+        noted = self._draft.status.rollout
+        assert noted is not None
+        assert noted.attribution is not None
+        self._note(noted, applied(noted.attribution, status, self._before, after))
+
+    def _record(self) -> RolloutRecord | None:
+        return record_of(self._draft.sync, self._draft.status.rollout, self._objects)
+
+    async def _intend(self, record: RolloutRecord) -> Object | None:
+        """The Canary's status as it is now."""
+        self._before = await self._workload(record)
+        status = await _canary_status(self._cluster, record)
+        self._note(record, intend(record.attribution, status, self._before, self._wanted))
+        return status
+
+    def _note(self, record: RolloutRecord, attribution: Attribution) -> None:
+        self._draft.change(rollout=record.model_copy(update={"attribution": attribution}))
+
+    async def _workload(self, record: RolloutRecord) -> Workload | None:
+        group, _, version = record.workload_version.rpartition("/")
+        ref = Ref(record.namespace, record.workload, group, record.workload_kind, version)
+        live = self._seen.get(ref) or await _read_workload(self._cluster, record)
+        inputs = inputs_of(live, await _configs(self._cluster, record, live)) if live is not None else None
+        return Workload(inputs, _changed_at(live)) if live is not None and inputs is not None else None
 
 
 def record_of(
@@ -88,13 +118,9 @@ def _git_replicas(record: RolloutRecord, objects: Sequence[Mapping[str, Any]]) -
     return None
 
 
-async def _workload(cluster: Cluster, record: RolloutRecord) -> Workload | None:
+async def _read_workload(cluster: Cluster, record: RolloutRecord) -> Object | None:
     resource = await cluster.resource_for(record.workload_version, record.workload_kind)
-    live = await cluster.get(resource, record.workload, record.namespace)
-    if live is None:
-        return None
-    inputs = inputs_of(live, await _configs(cluster, record, live))
-    return Workload(inputs, _changed_at(live)) if inputs is not None else None
+    return await cluster.get(resource, record.workload, record.namespace)
 
 
 async def _canary_status(cluster: Cluster, record: RolloutRecord) -> Object | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fleet_rollout.control.hub_writes import HubWrites
@@ -24,6 +25,7 @@ class Draft:
         self._obj = obj
         self.sync = world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
         self.status = self.sync.status
+        self.prepared: Mapping[str, Any] | None = None  # the namespace of the rollout, where it is as it should be
         self._entries: list[InventoryEntry] | None = None
 
     @property

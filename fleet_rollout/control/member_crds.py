@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +16,8 @@ from fleet_rollout_api.crd import member_crds
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False)
 OURS = "fleet-rollout"
+# How long a look is believed, in seconds. What a write meets before that makes us look again.
+BELIEVED = 300.0
 
 
 @dataclass(frozen=True)
@@ -25,19 +29,29 @@ class _Known:
 
 
 class MemberCrds:
-    """Looks at the CRDs whenever a rollout is written: three small reads, and larger ones only of what has changed."""
+    """Looks at the CRDs now and then: three small reads, and larger ones only of what has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._wanted = {crd["metadata"]["name"]: labelled(crd) for crd in member_crds()}
         # What was looked at whole, by cluster and name, in which version.
         self._known: WeakKeyDictionary[Cluster, dict[str, _Known]] = WeakKeyDictionary()
+        self._looked: WeakKeyDictionary[Cluster, float] = WeakKeyDictionary()
 
     async def ensure(self, cluster: Cluster) -> dict[str, Any]:
         """Install what is missing. Returns, by kind, the schemas of CRDs that are not ours to write."""
-        found = await asyncio.gather(*(self._one(cluster, name) for name in self._wanted))
-        await self._served(cluster)
+        if self._clock() - self._looked.get(cluster, float("-inf")) < BELIEVED:
+            found = [self._known[cluster][name].foreign for name in self._wanted]
+        else:
+            found = await asyncio.gather(*(self._one(cluster, name) for name in self._wanted))
+            await self._served(cluster)
+            self._looked[cluster] = self._clock()
         kinds = (wanted["spec"]["names"]["kind"] for wanted in self._wanted.values())
         return {kind: schema for kind, schema in zip(kinds, found, strict=True) if schema is not None}
+
+    def doubt(self, cluster: Cluster) -> None:
+        """Look again next time."""
+        self._looked.pop(cluster, None)
 
     async def _one(self, cluster: Cluster, name: str) -> dict[str, Any] | None:
         """The schema of a CRD that is not ours."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet_rollout.control.artifacts import ArtifactReconciler
-from fleet_rollout.control.attributions import after_apply, before_apply
+from fleet_rollout.control.attributions import Attributions
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.targets import Targets
@@ -17,7 +17,6 @@ from fleet_rollout.decide import sync as decide
 from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.decide.inventory import object_id, stale, union
 from fleet_rollout.decide.kstatus import may_be_absent
-from fleet_rollout.decide.rollout_phase import Workload
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
 from fleet_rollout.kube.apply import Applier, Change, ReplicaRule
 from fleet_rollout.kube.client import Cluster
@@ -27,6 +26,8 @@ from fleet_rollout.kube.prune import Pruner
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
 
 LISTED = 20
+# Objects that one request in flight is enough for where nobody waits for the outcome.
+UNHURRIED = 50
 
 
 class HealthCheckFailed(Transient):
@@ -61,9 +62,10 @@ class Objects:
         tree = await self._artifacts.tree(Key(sync.metadata.namespace, sync.spec.application), sync.spec.artifact)
         return await self._world.renderer.build(tree, sync.spec.artifact.digest, sync.spec.kustomization)
 
-    async def apply(self, draft: Draft, wanted: str) -> bool:
+    async def apply(self, draft: Draft, wanted: str, *, in_a_hurry: bool) -> bool:
         """Bring the cluster to the wanted objects, prune what is no longer wanted, and note what is there.
 
+        Without hurry with few requests at once: a TLS handshake for a further connection costs more than ten of them.
         True where objects stay in the inventory until another policy, which wants them now, has them in its own.
         """
         sync = draft.sync
@@ -75,7 +77,8 @@ class Objects:
         draft.change(last_attempted_revision=sync.spec.artifact.revision)
         cluster = self._targets.cluster(sync)
         with kube_errors("ReconciliationFailed", f"{sync.spec.cluster.kind}/{sync.spec.cluster.name}"):
-            changes = await self._apply(draft, wanted, cluster, objects, old)
+            at_once = None if in_a_hurry else 1 + len(objects) // UNHURRIED
+            changes = await self._apply(draft, wanted, cluster, objects, old, at_once)
             entries = [InventoryEntry(id=change.id, v=change.version) for change in changes]
             pruned = await self._prune(draft, wanted, cluster, stale(old, entries))
         await draft.keep_inventory(union([*pruned.survivors, *pruned.handed_over], entries))
@@ -92,21 +95,21 @@ class Objects:
         cluster: Cluster,
         objects: Sequence[dict[str, Any]],
         old: list[InventoryEntry],
+        at_once: int | None,
     ) -> list[Change]:
         sync = draft.sync
-        before: Workload | None = None
+        owner, impersonate = self._targets.owner(sync), self._targets.impersonate(sync)
+        applier = Applier(cluster, owner, self._world.settings, impersonate=impersonate, at_once=at_once)
+        attributions = Attributions(draft, cluster, wanted, objects, applier.seen)
 
         async def before_write(entries: list[InventoryEntry]) -> None:
-            nonlocal before
-            before = await before_apply(draft, cluster, wanted, objects)
+            await attributions.before_apply()
             await self._intend(draft, wanted, union(old, entries))
 
-        impersonate = self._targets.impersonate(sync)
-        applier = Applier(cluster, self._targets.owner(sync), self._world.settings, impersonate=impersonate)
         changes = await applier.plan_and_apply(
             objects, force=sync.spec.kustomization.force, before_write=before_write, replicas=replica_rule(sync)
         )
-        await after_apply(draft, cluster, wanted, objects, before)
+        await attributions.after_apply()
         return changes
 
     def pruner(self, sync: ClusterSync, cluster: Cluster) -> Pruner:

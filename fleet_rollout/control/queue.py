@@ -42,6 +42,7 @@ class Queue(Generic[K]):
         self._again: dict[K, _Entry] = {}
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()  # one waits for a key, the others for their turn: a change wakes one of them
         self._is_closed = False
 
     def close(self) -> None:
@@ -74,18 +75,19 @@ class Queue(Generic[K]):
 
     async def get(self) -> K:
         """Wait for the next key that is due. The caller answers with `done(key)`. Raises Closed after `close`."""
-        while True:
-            if self._is_closed:
-                raise Closed
-            self._promote()
-            while self._now:
-                _, due, _, key = heapq.heappop(self._now)
-                entry = self._entries.get(key)
-                if entry is not None and entry.due == due:
-                    del self._entries[key]
-                    self._busy[key] = self._clock()
-                    return key
-            await self._wait()
+        async with self._turn:
+            while True:
+                if self._is_closed:
+                    raise Closed
+                self._promote()
+                while self._now:
+                    _, due, _, key = heapq.heappop(self._now)
+                    entry = self._entries.get(key)
+                    if entry is not None and entry.due == due:
+                        del self._entries[key]
+                        self._busy[key] = self._clock()
+                        return key
+                await self._wait()
 
     def _promote(self) -> None:
         now = self._clock()

@@ -13,15 +13,15 @@ from typing import Any
 from fleet_rollout.control.canaries import Canaries, Place
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.engine.engines import Engines
+from fleet_rollout.control.governors import Governors
 from fleet_rollout.control.ingresses import INGRESSES, write_ingress
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.member_crds import MemberCrds
 from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.targets import Targets
-from fleet_rollout.control.world import FLEETS, World
+from fleet_rollout.control.world import World
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide.canary.claim import engine_named, is_kept, is_under_way
-from fleet_rollout.decide.engines import governing
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.decide.inventory import union
 from fleet_rollout.decide.names import MANAGER_ROLLOUT
@@ -62,10 +62,11 @@ class Rollouts:
         self, world: World, targets: Targets, removals: Removals, engines: Engines, canaries: Canaries
     ) -> None:
         self._world = world
+        self._governors = Governors(world.store)
         self._targets = targets
         self._engines = engines
         self._canaries = canaries
-        self._crds = MemberCrds()
+        self._crds = MemberCrds(world.clock)
         self._removals = removals
         self._failures: dict[Key, int] = {}
 
@@ -110,9 +111,7 @@ class Rollouts:
 
     def _fleet(self, sync: ClusterSync) -> Fleet | None:
         """The Fleet that names this cluster; the oldest where several do."""
-        store = self._world.store
-        found = store.all(FLEETS.plural, sync.metadata.namespace)
-        return governing((store.model(FLEETS.plural, obj, Fleet) for obj in found), sync.spec.cluster)
+        return self._governors.of(sync.metadata.namespace, sync.spec.cluster)
 
     async def prepare(self, draft: Draft) -> None:
         """Before the objects are applied: the namespace takes part in the mesh before any Pod starts in it."""
@@ -128,7 +127,9 @@ class Rollouts:
     async def _prepare(
         draft: Draft, cluster: Cluster, live: Mapping[str, Any] | None, prepared: dict[str, Any] | None
     ) -> None:
-        if prepared is not None and not _says(live, prepared):
+        if prepared is None or _says(live, prepared):
+            draft.prepared = live
+        else:
             draft.require_current()
             await cluster.apply(NAMESPACES, prepared, manager=MANAGER_ROLLOUT)
 
@@ -187,27 +188,32 @@ class Rollouts:
                 return 0.0
             record = None
         assert wanted is not None
+        try:
+            await self._translate(draft, cluster, wanted, record)
+        except FleetRolloutError:
+            self._crds.doubt(cluster)
+            raise
+        self._succeed(draft)
+        return None
+
+    async def _translate(self, draft: Draft, cluster: Cluster, wanted: Wanted, record: RolloutRecord | None) -> None:
         with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):
             schemas = await self._crds.ensure(cluster)
             wanted = await self._in_right_hands(cluster, wanted)
-            live = await self._read(cluster, wanted, schemas, record)
+            live = await self._read(draft, cluster, wanted, schemas)
             translation = translate(wanted, live, record)
             # Once more: what stood in the way when the objects were applied may be gone.
             await self._prepare(draft, cluster, live.namespace, translation.namespace)
             if translation.problems:
                 raise problem_error(translation.problems[0])
             await self._write(draft, cluster, translation, record)
-        self._succeed(draft)
-        return None
 
-    async def _read(
-        self, cluster: Cluster, wanted: Wanted, schemas: dict[str, Any], record: RolloutRecord | None
-    ) -> Live:
-        namespace = wanted.namespace
+    async def _read(self, draft: Draft, cluster: Cluster, wanted: Wanted, schemas: dict[str, Any]) -> Live:
+        namespace, record = wanted.namespace, draft.status.rollout
         if not namespace:
             return Live()
-        found, service, ingress, scalers = await asyncio.gather(
-            cluster.get(NAMESPACES, namespace),
+        found = draft.prepared or await cluster.get(NAMESPACES, namespace)
+        service, ingress, scalers = await asyncio.gather(
             cluster.get(SERVICES, wanted.rollout.service_name, namespace),
             self._ingress(cluster, wanted, record),
             cluster.list(SCALERS, namespace),

@@ -97,7 +97,7 @@ class SyncReconciler:
         if work is not Work.NONE:
             self._targets.require_dependencies(draft.sync)
             await self._rollouts.prepare(draft)
-            memory.hands_over = await self._objects.apply(draft, wanted)
+            memory.hands_over = await self._objects.apply(draft, wanted, in_a_hurry=work is not Work.DRIFT)
             memory.checked_at, memory.failed = self._world.clock(), None
         if self._asks_for_health(draft, wanted, work):
             await self._objects.check_health(draft)

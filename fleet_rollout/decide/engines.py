@@ -77,12 +77,6 @@ def fleets_by_member(fleets: Iterable[Fleet | None]) -> dict[Member, list[Fleet]
     return found
 
 
-def governing(fleets: Iterable[Fleet], cluster: ClusterReference) -> Fleet | None:
-    """The Fleet that says what runs the canaries of one cluster; None for the hub itself."""
-    named = (fleet for fleet in fleets if _is_there(fleet) and _names(fleet, (cluster.kind, cluster.name)))
-    return min(named, key=_age, default=None)
-
-
 def conflict(cluster: ClusterReference, own: Fleet | None, winner: Fleet | None) -> Conflict | None:
     """Whether the Fleet that leads an Application to `cluster` is overruled there."""
     if own is None or winner is None or engine_of(own) == engine_of(winner):
@@ -120,10 +114,6 @@ def _is_there(fleet: Fleet) -> bool:
 
 def _members(fleet: Fleet) -> Iterable[Member]:
     return ((each.kind or EMPTY_KIND, each.name or "") for each in fleet.spec.clusters)
-
-
-def _names(fleet: Fleet, member: Member) -> bool:
-    return any(each == member for each in _members(fleet))
 
 
 def _age(fleet: Fleet) -> tuple[str, str]:

@@ -43,12 +43,16 @@ class Applier:
         settings: Settings,
         impersonate: str | None = None,
         manager: str = MANAGER_SYNC,
+        at_once: int | None = None,
     ) -> None:
+        """With at most `at_once` requests in flight where that is less than the cluster may have."""
         self._cluster = cluster
         self._manager = manager
         self._owner = owner
         self._patience = settings.stage_wait
-        self._reader = Reader(cluster, settings.member_in_flight, impersonate)
+        most = settings.member_in_flight
+        self._reader = Reader(cluster, min(at_once or most, most), impersonate)
+        self.seen: dict[Ref, Object] = {}  # objects that exist, as they were last read or written
 
     async def plan_and_apply(
         self,
@@ -65,7 +69,7 @@ class Applier:
         """
         desired = [with_labels(normalize(obj), self._owner.labels) for obj in sort_for_apply(objects)]
         writer = Writer(self._cluster, self._reader, self._owner, force, replicas, self._patience, self._manager)
-        run = _Run(writer, self._reader, before_write, [object_id(obj) for obj in desired])
+        run = _Run(writer, self._reader, before_write, [object_id(obj) for obj in desired], self.seen)
         with run.named_in_errors():
             for number, stage_objects in groupby(desired, key=lambda obj: stage(ref_of(obj))):
                 await run.one_stage(list(stage_objects), is_awaited=number in AWAITED_STAGES)
@@ -80,6 +84,7 @@ class _Run:
     reader: Reader
     before_write: BeforeWrite
     inventory: list[InventoryEntry]
+    seen: dict[Ref, Object]
     actions: dict[Ref, Action] = field(default_factory=dict)
     new_kinds: set[tuple[str, str]] = field(default_factory=set)
     has_recorded: bool = False
@@ -89,6 +94,7 @@ class _Run:
         with refusals.reached(cluster):
             await self._await_new_kinds(objects)
             steps = await self._planned(objects)
+        self.seen |= {step.ref: step.live for step in steps if step.live is not None}
         self.actions |= {step.ref: "skipped" for step in steps if step.do == "skip"}
         live = {step.ref: step.live for step in steps if step.do == "keep"}
         self.actions |= dict.fromkeys(live, "unchanged")
@@ -132,7 +138,7 @@ class _Run:
 
     async def _written(self, step: Step) -> tuple[Ref, Object]:
         action, answer = await self.writer.write(step)
-        self.actions[step.ref] = action
+        self.actions[step.ref], self.seen[step.ref] = action, answer
         if (step.ref.group, step.ref.kind) == CRD:
             spec = step.desired["spec"]
             self.new_kinds.add((spec["group"], spec["names"]["kind"]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -121,6 +121,7 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(total=limits.request, sock_connect=limits.connect)
         self._in_flight = Slots(limits.in_flight)
         self._session: aiohttp.ClientSession | None = None
+        self._websockets: aiohttp.ClientSession | None = None
         self._is_closed = False
         self._counters: dict[tuple[str, str], Counter] = {}
         self._target = HUB if connection.name == HUB else "member"
@@ -181,7 +182,7 @@ class Transport:
         connection = self.connection
         try:
             async with asyncio.timeout(timeout):
-                return await self._opened().ws_connect(
+                return await self._opened_for_websockets().ws_connect(
                     URL(connection.server + path, encoded=True),
                     protocols=(protocol,),
                     timeout=aiohttp.ClientWSTimeout(ws_close=WEBSOCKET_CLOSE),
@@ -227,9 +228,10 @@ class Transport:
     async def close(self) -> None:
         """Cut what is in flight. Whoever still holds this gets Unreachable from now on."""
         self._is_closed = True
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        sessions = [session for session in (self._session, self._websockets) if session is not None]
+        self._session = self._websockets = None
+        for session in sessions:
+            await session.close()
 
     async def _once(self, request: Request) -> tuple[int, Any]:
         code = "none"
@@ -288,6 +290,14 @@ class Transport:
         if self._session is None:
             self._session = open_session(self.connection, self._fence)
         return self._session
+
+    def _opened_for_websockets(self) -> aiohttp.ClientSession:
+        """They cannot be asked not to follow a redirect. Tracing, which refuses it, costs every request a tenth."""
+        if self._websockets is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_redirect.append(_refuse_redirect)
+            self._websockets = open_session(self.connection, self._fence, traces=[trace])
+        return self._websockets
 
     async def _read(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
         chunks: list[bytes] = []
@@ -359,16 +369,17 @@ class _Rest(RESTClientObject):
 
 
 def open_session(
-    connection: Connection, fence: Fence | None, headers: Mapping[str, str] | None = None
+    connection: Connection,
+    fence: Fence | None,
+    headers: Mapping[str, str] | None = None,
+    traces: Sequence[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
     """The official client's session (its TLS, its connector), for bytes of our own."""
     configuration = Configuration(host=connection.server, ca_cert_data=_text(connection.ca))
     # Go's TLS, which every other Kubernetes client uses, takes authorities without a key identifier.
     configuration.disable_strict_ssl_verification = True
-    trace = aiohttp.TraceConfig()
-    trace.on_request_redirect.append(_refuse_redirect)
     configuration.client_session_kwargs = {
-        "trace_configs": [trace],
+        "trace_configs": list(traces),
         "trust_env": False,  # looking up proxy variables costs more than the request itself
         "read_bufsize": READ_BUFFER,
         "cookie_jar": aiohttp.DummyCookieJar(),
@@ -385,7 +396,6 @@ def open_session(
 
 
 async def _refuse_redirect(_: object, __: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
-    """For websockets, which cannot be asked not to follow one."""
     redirect.response.close()
     raise ApiError(redirect.response.status, "", REDIRECTED.format(redirect.response.status))
 

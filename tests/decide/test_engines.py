@@ -10,7 +10,6 @@ from fleet_rollout.decide.engines import (
     conflict_message,
     engine_of,
     fleets_by_member,
-    governing,
     options_of,
     settings_of,
 )
@@ -101,17 +100,14 @@ NEW = fleet("a-new", "m1", "m2", created="2026-02-01T00:00:00Z", rolloutEngine={
     ],
 )
 def test_the_oldest_fleet_that_names_a_member_has_the_say(fleets, cluster, expected):
-    found = governing(fleets, cluster)
-    assert (found.metadata.name if found else None) == expected
     all_of_them = fleets_by_member([*fleets, None]).get((cluster.kind, cluster.name), [None])
-    assert all_of_them[0] == found
+    assert (all_of_them[0].metadata.name if all_of_them[0] else None) == expected
     assert len(all_of_them) == len({id(each) for each in all_of_them})
 
 
 def test_a_member_without_kind_is_a_cluster_as_kurator_reads_it():
     plain = Fleet.model_validate({"metadata": {"name": "f"}, "spec": {"clusters": [{"name": "m1"}, {}]}})
-    assert governing([plain], ClusterReference(kind="Cluster", name="m1")) == plain
-    assert governing([plain], M1) is None
+    assert fleets_by_member([plain]) == {("Cluster", "m1"): [plain], ("Cluster", ""): [plain]}
 
 
 def test_fleets_that_agree_or_are_alone_are_no_conflict():

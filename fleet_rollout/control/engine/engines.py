@@ -17,11 +17,12 @@ from fleet_rollout.control.engine.engine import CanaryKey, Engine
 from fleet_rollout.control.engine.outside import Default, Outside
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.splits import SplitAdapter
-from fleet_rollout.control.world import FLEETS, World
+from fleet_rollout.control.governors import Governors
+from fleet_rollout.control.world import World
 from fleet_rollout.decide.canary.addresses import Reach, read_reach
 from fleet_rollout.decide.canary.claim import is_ours, is_under_way
 from fleet_rollout.decide.canary.subject import EngineOptions
-from fleet_rollout.decide.engines import engine_of, governing, options_of, settings_of
+from fleet_rollout.decide.engines import engine_of, options_of, settings_of
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Event
 from fleet_rollout.kube.member import Member
@@ -67,6 +68,7 @@ class Engines:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._governors = Governors(world.store)
         self._bulkheads = Bulkheads()
         self._sites: dict[Scope, _Site] = {}
         self._said: dict[Scope, _Said] = {}
@@ -179,9 +181,7 @@ class Engines:
 
     def _asked(self, scope: Scope) -> _Said:
         namespace, cluster = scope
-        store = self._world.store
-        found = (store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, namespace))
-        fleet = governing(found, cluster)
+        fleet = self._governors.of(namespace, cluster)
         options = options_of(fleet, cluster.name, shortest_interval=self._world.settings.shortest_interval)
         settings = settings_of(fleet)
         return _Said(time.monotonic(), fleet, settings, options, self._reach(options, settings))
