@@ -39,7 +39,7 @@ from fleet_rollout.decide.translate import (
     uses_public_tester,
 )
 from fleet_rollout.decide.translate_tester import LoadTester, container_resources
-from fleet_rollout.errors import FleetRolloutError, Transient
+from fleet_rollout.errors import FleetRolloutError, Transient, Waiting
 from fleet_rollout.kube.apply import Applier
 from fleet_rollout.kube.client import Cluster, Resource
 from fleet_rollout.kube.errors import kube_errors
@@ -146,8 +146,10 @@ class Rollouts:
         try:
             again = await self._bring(draft, wanted, record)
         except FleetRolloutError as error:
-            if error.reason == "Conflict":
+            if error.reason in ("Conflict", "Superseded"):
                 raise
+            if isinstance(error, Waiting):
+                return self._waits(draft, error)
             return self._failed(draft, error.reason, error.message, error)
         self._failures.pop(draft.key, None)
         return again
@@ -261,6 +263,12 @@ class Rollouts:
         assert rollout is not None
         message = f"Canary {rollout.workload.namespace}/{rollout.workload.name} is as wanted"
         self._condition(draft, "True", "Translated", message)
+
+    def _waits(self, draft: Draft, error: Waiting) -> float:
+        """Nothing failed: what is shown stays, as after a restart while the member is not connected yet."""
+        if conds.get(draft.status.conditions, ROLLOUT_READY) is None:
+            self._condition(draft, "False", error.reason, error.message)
+        return error.retry_after if error.retry_after is not None else self._world.settings.retry_min
 
     def _failed(self, draft: Draft, reason: str, message: str, error: FleetRolloutError) -> float:
         before = conds.get(draft.status.conditions, ROLLOUT_READY)
