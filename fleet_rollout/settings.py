@@ -68,6 +68,10 @@ class Settings:
     stage_wait: float = _setting(60.0, "how long CRDs, namespaces and classes may take to be established")
     canary_delete_wait: float = _setting(60.0, "how long a deleted Canary's finalizer is awaited")
     loadtester_image: str = _setting("ghcr.io/fluxcd/flagger-loadtester:0.29.0", "image of private load testers")
+    loadtester_cpu_request: str = _setting("10m", "CPU that a private load tester asks for; empty: none")
+    loadtester_memory_request: str = _setting("32Mi", "memory that a private load tester asks for; empty: none")
+    loadtester_cpu_limit: str = _setting("1", "most CPU of a private load tester; empty: no limit")
+    loadtester_memory_limit: str = _setting("512Mi", "most memory of a private load tester; empty: no limit")
 
     # Canary engine
     shortest_interval: float = _setting(10.0, "shortest interval of an analysis; a lab may lower it")

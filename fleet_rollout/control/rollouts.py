@@ -38,12 +38,13 @@ from fleet_rollout.decide.translate import (
     translate,
     uses_public_tester,
 )
-from fleet_rollout.decide.translate_tester import LoadTester
-from fleet_rollout.errors import FleetRolloutError, Transient
+from fleet_rollout.decide.translate_tester import LoadTester, container_resources
+from fleet_rollout.errors import FleetRolloutError, Transient, Waiting
 from fleet_rollout.kube.apply import Applier
 from fleet_rollout.kube.client import Cluster, Resource
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.prune import Pruner
+from fleet_rollout.settings import Settings
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry, RolloutRecord
 from fleet_rollout_api.fleet import Fleet
 
@@ -106,7 +107,7 @@ class Rollouts:
             cluster=sync.spec.cluster.name,
             engine=sync.spec.engine,
             public_tester=uses_public_tester(self._fleet(sync)),
-            tester=LoadTester(image=self._world.settings.loadtester_image),
+            tester=load_tester(self._world.settings),
         )
 
     def _fleet(self, sync: ClusterSync) -> Fleet | None:
@@ -146,8 +147,10 @@ class Rollouts:
         try:
             again = await self._bring(draft, wanted, record)
         except FleetRolloutError as error:
-            if error.reason == "Conflict":
+            if error.reason in ("Conflict", "Superseded"):
                 raise
+            if isinstance(error, Waiting):
+                return self._waits(draft, error)
             return self._failed(draft, error.reason, error.message, error)
         self._failures.pop(draft.key, None)
         return again
@@ -267,6 +270,12 @@ class Rollouts:
         message = f"Canary {rollout.workload.namespace}/{rollout.workload.name} is as wanted"
         self._condition(draft, "True", "Translated", message)
 
+    def _waits(self, draft: Draft, error: Waiting) -> float:
+        """Nothing failed: what is shown stays, as after a restart while the member is not connected yet."""
+        if conds.get(draft.status.conditions, ROLLOUT_READY) is None:
+            self._condition(draft, "False", error.reason, error.message)
+        return error.retry_after if error.retry_after is not None else self._world.settings.retry_min
+
     def _failed(self, draft: Draft, reason: str, message: str, error: FleetRolloutError) -> float:
         before = conds.get(draft.status.conditions, ROLLOUT_READY)
         if before is None or (before.reason, before.message) != (reason, message):
@@ -324,6 +333,13 @@ def _is_contested(draft: Draft) -> bool:
     """Whether another engine was seen at work: that is no reason to write the translation again."""
     shown = conds.get(draft.status.conditions, ROLLOUT_READY)
     return shown is not None and shown.reason == conds.ENGINE_CONFLICT
+
+
+def load_tester(settings: Settings) -> LoadTester:
+    """What the operator has chosen for private load testers."""
+    requests = {"cpu": settings.loadtester_cpu_request, "memory": settings.loadtester_memory_request}
+    limits = {"cpu": settings.loadtester_cpu_limit, "memory": settings.loadtester_memory_limit}
+    return LoadTester(settings.loadtester_image, container_resources(requests=requests, limits=limits))
 
 
 def place_of(sync: ClusterSync) -> Place | None:

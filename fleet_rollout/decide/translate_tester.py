@@ -28,6 +28,13 @@ class LoadTester:
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=_resources)
 
 
+def container_resources(*, requests: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """A container's resources; what is empty is left out."""
+    given = {"requests": requests, "limits": limits}
+    found = {part: {name: amount for name, amount in amounts.items() if amount} for part, amounts in given.items()}
+    return {part: amounts for part, amounts in found.items() if amounts}
+
+
 def tester_objects(workload: str, namespace: str, policy: str, settings: LoadTester) -> tuple[Object, Object]:
     """Deployment and Service, without what the API server fills in."""
     name = tester_name(workload)

@@ -181,8 +181,11 @@ class Writer:
         return self.replicas is not None and self.replicas.covers(ref)
 
     async def _hand_over_replicas(self, ref: Ref, live: Object) -> Object:
-        """Give the live number of replicas another owner of ours, or leaving it out would reset it to 1."""
-        if not self._scales(ref, live):
+        """Give the live number of replicas another owner of ours, or leaving it out would reset it to 1.
+
+        Who was stopped between this and the apply that leaves it out has an owner already.
+        """
+        if not self._scales(ref, live) or fields.owns(live, REPLICAS, MANAGER_SCALE):
             return live
         metadata = {"name": ref.name, "namespace": ref.namespace}
         metadata["resourceVersion"] = live["metadata"]["resourceVersion"]

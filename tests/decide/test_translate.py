@@ -15,7 +15,7 @@ from fleet_rollout.decide.translate import (
     uses_public_tester,
 )
 from fleet_rollout.decide.translate_ingress import Rule
-from fleet_rollout.decide.translate_tester import LoadTester
+from fleet_rollout.decide.translate_tester import LoadTester, container_resources
 from fleet_rollout_api.cluster_sync import InventoryEntry
 from fleet_rollout_api.fleet import Fleet
 from fleet_rollout_api.rollout import RolloutConfig
@@ -325,6 +325,11 @@ def test_load_tester_image_and_resources_are_settings():
     found = translated(rollout(testLoader=True, analysis=HOOKS), tester=settings)
     [container] = at(found.objects[0], "spec/template/spec/containers")
     assert (container["image"], container["resources"]) == ("registry/x:1", {"limits": {"cpu": "2"}})
+
+
+def test_a_resource_of_the_load_tester_that_is_empty_is_left_out():
+    limits = {"cpu": "2", "memory": ""}
+    assert container_resources(requests={"cpu": "", "memory": ""}, limits=limits) == {"limits": {"cpu": "2"}}
 
 
 def test_a_long_workload_name_still_gives_a_service_name_and_the_url_that_matches():

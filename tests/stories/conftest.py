@@ -21,6 +21,7 @@ from fleet_rollout.lab import flagger
 from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout.lab.repository import Repository
 from fleet_rollout.settings import Settings
+from tests.ssh_server import SshServer
 
 CRDS = Path(__file__).parents[2] / "config" / "crd"
 APPS = "/apis/apps.kurator.dev/v1alpha1"
@@ -58,6 +59,16 @@ async def story(
         yield told
     finally:
         await told.end()
+
+
+@pytest.fixture
+async def ssh_server(story: Any) -> AsyncIterator[SshServer]:
+    server = SshServer(story.folder / "ssh")
+    server.root.mkdir()
+    await server.start()
+    yield server
+    await story.stop()
+    await server.end()
 
 
 class Story:

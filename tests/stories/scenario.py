@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import bisect
 import contextlib
 import json
 import re
@@ -42,10 +43,18 @@ GENERATIONS = frozenset({"generation", "observedGeneration"})
 
 
 class Point(NamedTuple):
-    """A write of the scenario, named so that it is found again in another run: its key, and which of that key."""
+    """A write of the scenario, named so that it is found again in another run: its act, its key, which of that key."""
 
+    act: int
     key: str
     nth: int
+
+
+class Write(NamedTuple):
+    """A write as it came: in which act, and what was asked."""
+
+    act: int
+    asked: Asked
 
 
 @dataclass
@@ -62,7 +71,14 @@ class Run:
     commits: dict[str, str] = field(default_factory=dict)
     pictures: list[Object] = field(default_factory=list)
     restarts: int = 0
+    act: int = 0
+    starts: list[int] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def acts(self) -> list[Callable[[], Awaitable[None]]]:
+        return [self.first_commit, self.second_commit, self.removal]
 
     @property
     def apps(self) -> str:
@@ -139,11 +155,13 @@ class Run:
         await self.hub.api.delete(self.path("applications", "web"))
 
     async def play(self, wanted: list[Object] | None) -> None:
-        """All three acts, each until everything is as in `wanted`; without it, until it is done and quiet."""
-        for number, act in enumerate((self.first_commit, self.second_commit, self.removal)):
+        """All acts, each until everything is as in `wanted`; without it, until it is done and quiet."""
+        for number, act in enumerate(self.acts):
+            self.act = number
+            self.starts.append(len(self.faults.writes))
             await act()
             if wanted is None:
-                await self._quiet(is_last=act == self.removal)
+                await self._quiet()
             else:
                 await self._as(wanted[number])
             self.pictures.append(await self.picture())
@@ -155,7 +173,8 @@ class Run:
                     pass
         except TimeoutError:
             lines = "\n".join(differences(wanted, await self.picture()))
-            raise AssertionError(f"does not become as in the undisturbed run:\n{lines}\n{self.last_words()}") from None
+            words = f"act {self.act} does not end as in the undisturbed run:\n{lines}\n{self.last_words()}"
+            raise AssertionError(words) from None
 
     async def _is_writing(self) -> bool:
         """Whether anything was written just now: a picture costs six requests, and would be out of date at once."""
@@ -163,7 +182,7 @@ class Run:
         await asyncio.sleep(0.15)
         return len(self.faults.writes) != count
 
-    async def _quiet(self, *, is_last: bool) -> None:
+    async def _quiet(self) -> None:
         """Done, and no write for a while."""
         seen, since = -1, asyncio.get_running_loop().time()
         try:
@@ -171,14 +190,15 @@ class Run:
                 while asyncio.get_running_loop().time() - since < QUIET:
                     await asyncio.sleep(0.1)
                     count = len(self.faults.writes)
-                    if count != seen or not await self._is_done(is_last):
+                    if count != seen or not await self.is_done():
                         seen, since = count, asyncio.get_running_loop().time()
         except TimeoutError:
-            raise AssertionError(f"the undisturbed run does not end\n{self.last_words()}") from None
+            raise AssertionError(f"act {self.act} of the undisturbed run does not end\n{self.last_words()}") from None
 
-    async def _is_done(self, is_last: bool) -> bool:
+    async def is_done(self) -> bool:
+        """Whether the present act has come to its end."""
         app = await self.hub.api.find(self.path("applications", "web"))
-        if is_last or app is None:
+        if self.act == len(self.acts) - 1 or app is None:
             return app is None
         status = app.get("status") or {}
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
@@ -208,6 +228,7 @@ class Run:
     async def picture(self) -> Object:
         """How everything is, without what differs between any two runs."""
         names = {self.namespace: "NAMESPACE"}
+        specs = self.fingerprints  # a status may still name one of an earlier act
         hub = {}
         for plural in ("applications", "clustersyncs", "attachedclusters"):
             objects = await self.hub.api.items(self.path(plural))
@@ -215,23 +236,34 @@ class Run:
             for sync in map(ClusterSync.model_validate, objects if plural == "clustersyncs" else []):
                 if sync.spec.artifact is not None:
                     names[sync.spec.artifact.digest] = f"digest of {sync.spec.artifact.revision}"
-                    names[fingerprint(sync.spec)] = "FINGERPRINT"
-        member = {entry_id(obj): without(obj, VOLATILE | {"status"}) for obj in await self.live()}
+                    specs.setdefault(fingerprint(sync.spec), f"FINGERPRINT of act {self.act}")
+        member = {entry_id(obj): self.portrait(obj) for obj in await self.live()}
         text = json.dumps({"hub": hub, "member": member}, sort_keys=True)
-        for name, stands_for in (names | self.commits).items():
+        for name, stands_for in (names | specs | self.commits).items():
             text = text.replace(name, stands_for)
         renamed: Object = json.loads(text)
         return renamed
 
+    def portrait(self, obj: Object) -> Object:
+        """An object of the member as it comes into the picture."""
+        found: Object = without(obj, VOLATILE | {"status"})
+        return found
+
     def points(self) -> list[Point]:
         """The writes so far."""
-        counted: Counter[str] = Counter()
+        counted: Counter[tuple[int, str]] = Counter()
         found = []
-        for asked in self.faults.writes:
+        for act, asked in self.writes():
             key = self.key(asked)
-            counted[key] += 1
-            found.append(Point(key, counted[key]))
+            counted[act, key] += 1
+            found.append(Point(act, key, counted[act, key]))
         return found
+
+    def writes(self) -> list[Write]:
+        return [
+            Write(max(bisect.bisect_right(self.starts, number) - 1, 0), asked)
+            for number, asked in enumerate(self.faults.writes)
+        ]
 
     def key(self, asked: Asked) -> str:
         """What a write is about, without the run's own names."""

@@ -88,7 +88,7 @@ def says(replica: Replica, message: str) -> Callable[[], Awaitable[bool]]:
 
 def is_ready(run: Run) -> Callable[[], Awaitable[bool]]:
     async def ready() -> bool:
-        return await run._is_done(is_last=False)
+        return await run.is_done()
 
     return ready
 

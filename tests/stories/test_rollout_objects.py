@@ -43,7 +43,7 @@ async def test_a_weighted_rollout_brings_everything_that_the_engine_needs(story:
     rolled_out = rollout(story, analysis=analysis, testLoader=True)
     settled = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settled"}}
     content = files() | {"settled.yaml": yaml.safe_dump(settled)}
-    await begin(story, content, policy(story, rolled_out))
+    await begin(story, content, policy(story, rolled_out), loadtester_cpu_limit="2", loadtester_memory_limit="")
     place = Place(story)
     canary = await place.appears()
 
@@ -80,7 +80,9 @@ async def test_a_weighted_rollout_brings_everything_that_the_engine_needs(story:
     assert template["spec"]["query"] == "vector(100)"
     tester = await place.deployment("podinfo-testloader")
     assert tester is not None
-    assert tester["spec"]["template"]["spec"]["containers"][0]["image"] == TESTER
+    (container,) = tester["spec"]["template"]["spec"]["containers"]
+    resources = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "2"}}
+    assert (container["image"], container["resources"]) == (TESTER, resources)
     assert await place.find("/api/v1", "services", "podinfo-testloader") is not None
     await story.sync_condition(SYNC, "RolloutReady", "True", "Translated")
 

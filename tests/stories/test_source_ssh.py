@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncssh
-import pytest
 import yaml
 
 from tests.ssh_server import SshServer
 
 SYNC = "web-0-attachedcluster-m1"
-
-
-@pytest.fixture
-async def ssh_server(story: Any) -> AsyncIterator[SshServer]:
-    server = SshServer(story.folder / "ssh")
-    server.root.mkdir()
-    await server.start()
-    yield server
-    await story.stop()
-    await server.end()
 
 
 def config_map(name: str, **data: str) -> str:
