@@ -18,6 +18,8 @@ CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "custo
 OURS = "fleet-rollout"
 # How long a look is believed, in seconds. What a write meets before that makes us look again.
 BELIEVED = 300.0
+# CRDs read whole at the same time: one takes a megabyte and more while it is looked at, and a fleet has many members.
+READ_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class MemberCrds:
         self._wanted = {crd["metadata"]["name"]: labelled(crd) for crd in member_crds()}
         # What was looked at whole, by cluster and name, in which version.
         self._known: WeakKeyDictionary[Cluster, dict[str, _Known]] = WeakKeyDictionary()
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
         self._looked: WeakKeyDictionary[Cluster, float] = WeakKeyDictionary()
 
     async def ensure(self, cluster: Cluster) -> dict[str, Any]:
@@ -60,14 +63,19 @@ class MemberCrds:
         if seen is not None and name in known and known[name].version == _version(seen):
             return known[name].foreign
         known.pop(name, None)
+        async with self._reading:
+            known[name] = await self._read(cluster, name)
+        return known[name].foreign
+
+    async def _read(self, cluster: Cluster, name: str) -> _Known:
+        """Look at the CRD whole; write it where it is missing, or ours and not current."""
         live, wanted = await cluster.get(CRDS, name), self._wanted[name]
         foreign = None
         if live is not None and (live["metadata"].get("labels") or {}).get(CRD_LABEL) != OURS:
             foreign = schema_of(live, wanted["spec"]["versions"][0]["name"])
         elif live is None or not _is_current(live, wanted):
             live, _ = await cluster.apply(CRDS, wanted, manager=MANAGER_ROLLOUT)
-        known[name] = _Known(_version(live), foreign)
-        return foreign
+        return _Known(_version(live), foreign)
 
     async def _served(self, cluster: Cluster) -> None:
         for wanted in self._wanted.values():
