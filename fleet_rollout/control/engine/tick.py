@@ -26,13 +26,14 @@ from fleet_rollout.decide.canary.effects import (
     SetRoutes,
     WriteStatus,
 )
-from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed, Write, ref_of
+from fleet_rollout.decide.canary.missing_kinds import missing_kind
+from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed, Unasked, Write, ref_of
 from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Steps
 from fleet_rollout.decide.canary.spec_hash import adopted, is_foreign
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster, Resource
-from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
 from fleet_rollout.traffic.factory import router_for
 from fleet_rollout.traffic.router import Moved, Router
 
@@ -112,8 +113,10 @@ class Tick:
                 answer = await self._do(effect)
             except StepFailed as error:
                 failure = error
+            except NoSuchKind as error:
+                failure = StepFailed(missing_kind(self._subject, error.api_version, error.kind))
             except ApiFailure as error:
-                failure = StepFailed(error.message)
+                failure = Unasked(error.message)
         if self._pending:
             await self._write_status({})
 
@@ -149,12 +152,27 @@ class Tick:
         self._subject = targets.inspect(self.raw, self._options, live)
         target = live[first]
         assert target is not None
-        self.refs += [*targets.reads(self._subject, target), *self._router.reads(self._subject)]
+        self.refs += [*targets.reads(self._subject, target), *await self._routed_by()]
         is_new = before is not None and before["metadata"].get("generation") != target["metadata"].get("generation")
         await self._sight.refresh(ref for ref in self.refs if self._is_to_be_asked_for(ref, is_new))
         self._hands.live.update(await self._sight.read(self.refs))
         await self._adopt()
         return self._subject
+
+    async def _routed_by(self) -> list[Ref]:
+        """The routing objects. A mesh that was uninstalled has none to give back, and holds up no deletion."""
+        refs = self._router.reads(self._subject)
+        if not self.raw["metadata"].get("deletionTimestamp"):
+            return refs
+        served = []
+        for ref in refs:
+            try:
+                await self._sight.resource(ref)
+            except NoSuchKind:
+                self._hands.live[ref] = None
+            else:
+                served.append(ref)
+        return served
 
     def _is_to_be_asked_for(self, ref: Ref, is_new: bool) -> bool:
         """What belongs to a revision must not be older than the target that it is judged, and promoted, with.
