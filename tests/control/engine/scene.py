@@ -46,11 +46,11 @@ class Scene(Place):
         namespace: str,
         *,
         options: EngineOptions = BY_ITERATIONS,
-        reach: Reach = Reach(),
+        reach: Reach | None = None,
         kubeconfig: bytes | None = None,
     ) -> None:
         super().__init__(member, namespace)
-        self.options, self._reach = options, reach
+        self.options, self._reach = options, reach or Reach()
         self.cluster = client(kubeconfig or member.kubeconfig.read_bytes())
 
     async def bring(self, *, name: str = "web", spec: Mapping[str, Any] | None = None, **analysis: Any) -> None:
@@ -97,7 +97,11 @@ class Scene(Place):
         found = await self.api.items(f"/api/v1/namespaces/{self.namespace}/events")
         newest = [each for each in found if int(each["metadata"]["resourceVersion"]) > since]
         newest.sort(key=lambda each: int(each["metadata"]["resourceVersion"]))
-        return [f"{each['type']} {each['message']}" for each in newest if each["involvedObject"]["kind"] == "Canary" and each["involvedObject"]["name"] == name]
+        return [
+            f"{each['type']} {each['message']}"
+            for each in newest
+            if each["involvedObject"]["kind"] == "Canary" and each["involvedObject"]["name"] == name
+        ]
 
     async def close(self) -> None:
         await self.cluster.close()
@@ -198,4 +202,3 @@ async def driving(member: LabCluster, namespace: str, options: EngineOptions = Q
         found = Driving(Place(member, namespace), proxy, member.kubeconfig.read_bytes(), options)
         async with found.running():
             yield found
-

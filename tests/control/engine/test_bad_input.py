@@ -128,9 +128,7 @@ async def test_a_canary_without_a_service_is_told_to_name_its_port(scene: Scene)
     made = canary(scene.namespace)
     del made["spec"]["service"]
     await scene.apply(made, "canaries")
-    assert await told(scene) == [
-        "Warning Canary web.NS has no spec.service.port; write the port that users call"
-    ]
+    assert await told(scene) == ["Warning Canary web.NS has no spec.service.port; write the port that users call"]
     await scene.apply(canary(scene.namespace), "canaries")
     await recovers(scene)
 
