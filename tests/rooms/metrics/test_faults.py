@@ -52,7 +52,7 @@ async def test_a_connection_that_is_cut(make, server, kind):
         request.transport.abort()
 
     server.handler = cut
-    with pytest.raises(QueryFailed, match="request failed: .*the connection was cut"):
+    with pytest.raises(QueryFailed, match=r"request failed: .*the connection was cut"):
         await make(kind).value(HTTP[kind])
 
 
