@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.control.engine.steady import SteadyTime
 from fleet_rollout.control.engine.tick import CANARIES, Outside, Tick
 from fleet_rollout.decide.canary import machine
 from fleet_rollout.decide.canary.claim import conflict, rival
@@ -52,6 +53,7 @@ class Driven:
         self._options = options
         self._clock = clock
         self._wall = wall
+        self._steady = SteadyTime(wall, clock)
         self._news = asyncio.Event()
         self._edited = asyncio.Event()
         self._is_ticking = False
@@ -145,7 +147,8 @@ class Driven:
         if self.rival is not None or self._is_in_doubt:
             return None
         options, now = self._options(), self._wall()
-        tick = Tick(self._cluster, self._sight, self._outside, options, self.raw, now)
+        steady = self._steady.now(Subject(self.raw, options).progress_deadline)
+        tick = Tick(self._cluster, self._sight, self._outside, options, self.raw, steady)
         is_ending = bool(self.raw["metadata"].get("deletionTimestamp"))
         steps = (machine.terminate if is_ending else machine.tick)(self.raw, options, rfc3339(now))
         self._is_ticking = True
