@@ -27,8 +27,9 @@ from fleet_rollout.kube.port_forward import forwarded
 
 SERVICES = Resource("", "v1", "Service", "services", True)
 SLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", True)
-# How long a Service that was looked at counts as what it was, in seconds.
-BACKING_AGE = 60.0
+# How long a Service that was looked at counts as what it was, in seconds: for the calls of one tick, not of the next,
+# lest somebody points it elsewhere as soon as it has been looked at.
+BACKING_AGE = 5.0
 # What the API server would take for its own.
 NEVER_RELAYED = frozenset({"authorization", "host", "cookie"})
 
