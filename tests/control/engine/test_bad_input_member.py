@@ -6,6 +6,7 @@ An engine runs behind a fault proxy; everything that is asserted is read from th
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -272,3 +273,22 @@ async def test_a_storm_of_refusals_takes_no_step_and_loses_none(
     assert status["failedChecks"] == 0
     assert await image_of(there) == "example.com/web:2"
     step_once(engine.script.events, WEIGHTS)  # what precedes a write is said again when that is tried again
+
+
+async def test_statuses_that_cannot_be_written_move_the_traffic_by_no_step_twice(
+    there: Scene, member: LabCluster
+) -> None:
+    """The routes say where the traffic is: they go on step by step, and so does what is checked before each."""
+    async with driving(member, there.namespace) as engine:
+        await brought(there)
+        await engine.reaches("Initialized")
+        await there.release()
+        await engine.reaches("Progressing")
+        engine.faults.on(refusals(409, "Conflict"), times=None, verb="update", subresource="status")
+        await asyncio.sleep(AWAY)
+        engine.faults.clear()
+        status = await engine.reaches("Succeeded")
+    assert (status["failedChecks"], await image_of(there)) == (0, "example.com/web:2")
+    shares = [routes.canary for routes in engine.script.routes]
+    assert all(late - early in (0, 20, -60) for early, late in itertools.pairwise(shares)), shares
+    step_once(engine.script.events, WEIGHTS)

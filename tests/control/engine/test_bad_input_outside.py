@@ -181,6 +181,20 @@ async def test_a_secret_without_its_keys_is_told_which_and_shows_none(scene: Sce
     assert not any(SECRET in text for text in await scene.events())
 
 
+async def test_t25_a_template_sends_nothing_of_the_engines_own(
+    scene: Scene, server: Server, member: LabCluster
+) -> None:
+    """Its address is whatever somebody has written; the engine's token may do everything in the member."""
+    metric = {"name": "errors", "templateRef": {"name": "p99"}, "thresholdRange": {"max": 200}}
+    await scene.apply(template(server.url), "metrictemplates")
+    await analysed(scene, server=NOBODY, metric=metric, webhooks=[hook(f"{server.url}/", "rollout")])
+    await told(scene)
+    assert {seen.method for seen in server.seen} == {"GET", "POST"}
+    for seen in server.seen:
+        assert not {"Authorization", "Cookie"} & {name.title() for name in seen.headers}
+        assert not [text for text in seen.headers.values() if member.token in text]
+
+
 # Hooks
 
 
