@@ -59,10 +59,12 @@ async def watch_forever(
     label_selector: str = "",
     metadata_only: bool = False,
     age: Pulse | None = None,
+    on_lost: Callable[[], None] = lambda: None,
 ) -> None:
     """Call `on_event` for every change until cancelled: ADDED, MODIFIED, DELETED, and SYNCED after a full listing.
 
     An object that vanished unseen is DELETED with its type, name, namespace, uid and last resourceVersion only.
+    `on_lost` is called where nothing can be heard: until the next sign of life there may be changes unheard.
     """
     follower = _Follower(cluster, resource, namespace, label_selector, metadata_only, on_event, age or Pulse())
     failures = 0
@@ -74,6 +76,7 @@ async def watch_forever(
         if failure is None:
             continue
         failures += 1
+        on_lost()
         log.debug("watch of %s in %s: %s", resource.plural, cluster.name, failure)
         await asyncio.sleep(_pause(failure, failures, settings))
 

@@ -20,6 +20,7 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from fleet_rollout.decide.canary.addresses import Answer, NotReached
+from fleet_rollout.decide.canary.hooks import shown
 from fleet_rollout.metrics.query import (
     NEVER_SENT,
     TIMEOUT,
@@ -79,9 +80,9 @@ class Provider:
                     "GET", asked.url, headers=asked.headers, timeout=TIMEOUT, verify=backend.verify
                 )
         except NotReached as error:
-            raise QueryFailed(f"request failed: {error}") from None
+            raise QueryFailed(f"request failed: {shown(self._url)}: {error}") from None
         except TimeoutError:
-            raise QueryFailed(f"request failed: no answer within {TIMEOUT:g} s") from None
+            raise QueryFailed(f"request failed: {shown(self._url)}: no answer within {TIMEOUT:g} s") from None
         if answer.status >= 400:
             raise backend.refused(answer.status, answer.body)
         return answer

@@ -28,6 +28,8 @@ NEVER_SENT = frozenset({"host", "content-length", "transfer-encoding", "connecti
 HEADER_NAME = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
 # Windows that end now begin this many intervals ago.
 INTERVALS = 10
+REFUSING = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+REFUSED = "check the Secret of the MetricTemplate, or the credentials in the address"
 
 
 class NoValues(Exception):
@@ -137,7 +139,8 @@ class Backend:
 
     def refused(self, status: int, body: bytes) -> QueryFailed:
         """An answer of 400 and above."""
-        return QueryFailed(f"error response: Status {status} {phrase(status)}: {self.quote(body)}")
+        told = f"error response: Status {status} {phrase(status)}: {self.quote(body)}"
+        return QueryFailed(f"{told}; {REFUSED}" if status in REFUSING else told)
 
     def quote(self, said: bytes | str) -> str:
         """Somebody else's words, short and without the template's secrets."""

@@ -20,7 +20,7 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 async def call(hook: Hook, payload: Mapping[str, Any], dial: Dial, *, sleep: Sleep = asyncio.sleep) -> str | None:
-    """None where the hook passes, else the text of the event; an empty text is a refusal without words."""
+    """None where the hook passes, else the text of the event: what it says, or its status where that is nothing."""
     if hook.problem is not None:
         return hook.problem
     body = orjson.dumps(payload)
@@ -38,7 +38,7 @@ async def call(hook: Hook, payload: Mapping[str, Any], dial: Dial, *, sleep: Sle
             if is_success(answer.status):
                 return None
             if not is_worth_repeating(answer.status):
-                return quoted(answer.body.decode("utf-8", "replace"))
+                return quoted(answer.body.decode("utf-8", "replace")) or f"status {answer.status}"
             error = ""
         if attempt < attempts:
             await sleep(pause(attempt))

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fleet_rollout.control.engine.sight import Sight
-from fleet_rollout.control.engine.tick import Outside, Tick
+from fleet_rollout.control.engine.steady import SteadyTime
+from fleet_rollout.control.engine.tick import CANARIES, Outside, Tick
 from fleet_rollout.decide.canary import machine
 from fleet_rollout.decide.canary.claim import conflict, rival
 from fleet_rollout.decide.canary.effects import Emit
@@ -18,7 +19,9 @@ from fleet_rollout.decide.canary.grid import Grid
 from fleet_rollout.decide.canary.objects import Object
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.decide.intervals import parse_time, rfc3339
+from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.measures import TICK_LATENESS
 
 log = logging.getLogger(__name__)
@@ -50,10 +53,12 @@ class Driven:
         self._options = options
         self._clock = clock
         self._wall = wall
+        self._steady = SteadyTime(wall, clock)
         self._news = asyncio.Event()
         self._edited = asyncio.Event()
         self._is_ticking = False
         self._is_ending = False
+        self._is_in_doubt = False  # an answer was lost: the Canary may be another than `raw`
         self._told: Object | None = None  # by the watch, during a tick
         self._grid = self._first_grid()
 
@@ -137,10 +142,13 @@ class Driven:
 
     async def tick(self) -> Tick | None:
         """One tick; None where a mistake of ours ended it, or another engine is at work."""
-        if self.rival is not None:
+        if self._is_in_doubt:
+            await self._look_again()
+        if self.rival is not None or self._is_in_doubt:
             return None
         options, now = self._options(), self._wall()
-        tick = Tick(self._cluster, self._sight, self._outside, options, self.raw, now)
+        steady = self._steady.now(Subject(self.raw, options).progress_deadline)
+        tick = Tick(self._cluster, self._sight, self._outside, options, self.raw, steady)
         is_ending = bool(self.raw["metadata"].get("deletionTimestamp"))
         steps = (machine.terminate if is_ending else machine.tick)(self.raw, options, rfc3339(now))
         self._is_ticking = True
@@ -154,9 +162,22 @@ class Driven:
             self._is_ticking = False
             if tick.has_measured:
                 self._outside.spent(Subject(self.raw, options), self._clock() - began)
+            self._is_in_doubt = tick.has_lost
             self._sight.use(self, tick.refs)
             self._catch_up(tick.raw)
         return tick
+
+    async def _look_again(self) -> None:
+        """What was written last may have come to nothing, or not: a step must be neither left out nor taken twice."""
+        metadata = self.raw["metadata"]
+        try:
+            found = await self._cluster.get(CANARIES, metadata["name"], metadata["namespace"])
+        except (ApiError, Unreachable, FleetRolloutError) as error:
+            log.debug("Canary %s/%s: %s", metadata["namespace"], metadata["name"], error)
+            return
+        if found is not None and found["metadata"]["uid"] == metadata["uid"]:
+            self._is_in_doubt = False
+            self.show(found)
 
     def _catch_up(self, written: Object) -> None:
         """Take over what the tick has written, then what the watch has told meanwhile."""

@@ -33,6 +33,8 @@ from fleet_rollout_api.fleet import Fleet, RolloutEngine
 log = logging.getLogger(__name__)
 
 Scope = tuple[str, ClusterReference]
+ADDRESS_INVALID = "AddressInvalid"
+ALLOWABLE = "write a namespace, service.namespace, an address, a range or a host"
 # How long what a Fleet says is believed, in seconds: it is asked at every tick.
 FLEET_AGE = 1.0
 
@@ -74,6 +76,7 @@ class Engines:
         self._said: dict[Scope, _Said] = {}
         self._direct: dict[Reach, DirectDial] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._complaints: set[tuple[object, ...]] = set()
 
     def told(self, scope: Scope, event: Event) -> None:
         """The watch of a member's Canaries says something. What is under way is finished, whatever the Fleet says."""
@@ -184,13 +187,31 @@ class Engines:
         fleet = self._governors.of(namespace, cluster)
         options = options_of(fleet, cluster.name, shortest_interval=self._world.settings.shortest_interval)
         settings = settings_of(fleet)
-        return _Said(time.monotonic(), fleet, settings, options, self._reach(options, settings))
+        return _Said(time.monotonic(), fleet, settings, options, self._reach(fleet, options, settings))
 
-    def _reach(self, options: EngineOptions, settings: RolloutEngine) -> Reach:
-        """The engine's own metrics server is allowed by being named."""
+    def _reach(self, fleet: Fleet | None, options: EngineOptions, settings: RolloutEngine) -> Reach:
+        """The engine's own metrics server is allowed by being named. What cannot be read allows nothing."""
         own = self._world.settings
-        allowed = [*(settings.allowed_addresses or ()), *own.allowed_addresses, options.metrics_server]
-        return read_reach(filter(_is_readable, allowed), own_ranges=own.own_ranges)
+        readable = list(own.allowed_addresses)
+        for entry in (*(settings.allowed_addresses or ()), options.metrics_server):
+            try:
+                read_reach([entry])
+            except ValueError as error:
+                self._complain(fleet, str(error))
+            else:
+                readable.append(entry)
+        return read_reach(readable, own_ranges=own.own_ranges)
+
+    def _complain(self, fleet: Fleet | None, problem: str) -> None:
+        """Once for each version of a Fleet: the CRD's pattern lets little through that cannot be read."""
+        log.debug("%s", problem)
+        if fleet is None or (said := (fleet.metadata.uid, fleet.metadata.generation, problem)) in self._complaints:
+            return
+        self._complaints.add(said)
+        names = ("name", "namespace", "uid", "resourceVersion")
+        metadata = {name: value for name, value in fleet.metadata.dump().items() if name in names}
+        obj = {"apiVersion": fleet.api_version, "kind": fleet.kind, "metadata": metadata}
+        self._world.recorder.warning(obj, ADDRESS_INVALID, f"spec.rolloutEngine: {problem}; {ALLOWABLE}")
 
     def _hub_reach(self) -> Reach:
         own = self._world.settings
@@ -214,13 +235,3 @@ def _is_left_to_us(event: Event) -> bool:
     if event.type not in ("ADDED", "MODIFIED"):
         return False
     return is_ours(event.obj, "hub", adopts_plain=False) and is_under_way(event.obj.get("status") or {})
-
-
-def _is_readable(entry: str) -> bool:
-    """The CRD's pattern lets little through that cannot be read; that allows nothing."""
-    try:
-        read_reach([entry])
-    except ValueError as error:
-        log.warning("%s", error)
-        return False
-    return True

@@ -122,7 +122,9 @@ class Measuring:
             raise _Refused(checks.template_failed(subject, metric, text))
         found = await self._read(subject, metric, Ref(CANARY_API, "MetricTemplate", namespace, name), "")
         if found is None:
-            raise _Refused(checks.template_failed(subject, metric, f'metrictemplates.flagger.app "{name}" not found'))
+            missing = f'metrictemplates.flagger.app "{name}" not found'
+            text = f"{missing}; create it, or correct templateRef"
+            raise _Refused(checks.template_failed(subject, metric, text))
         return found
 
     async def _credentials(self, subject: Subject, metric: Metric, spec: Metric) -> dict[str, bytes] | None:
@@ -132,7 +134,7 @@ class Measuring:
         namespace, _ = checks.template_of(subject, metric)
         found = await self._read(subject, metric, Ref("v1", "Secret", namespace, name), f"secret {name}")
         if found is None:
-            text = f'secrets "{name}" not found'
+            text = f'secrets "{name}" not found; create it, or take secretRef out of the MetricTemplate'
             raise _Refused(checks.template_failed(subject, metric, text, part=f"secret {name}"))
         return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
 

@@ -27,8 +27,9 @@ from fleet_rollout.kube.port_forward import forwarded
 
 SERVICES = Resource("", "v1", "Service", "services", True)
 SLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", True)
-# How long a Service that was looked at counts as what it was, in seconds.
-BACKING_AGE = 60.0
+# How long a Service that was looked at counts as what it was, in seconds: for the calls of one tick, not of the next,
+# lest somebody points it elsewhere as soon as it has been looked at.
+BACKING_AGE = 5.0
 # What the API server would take for its own.
 NEVER_RELAYED = frozenset({"authorization", "host", "cookie"})
 
@@ -66,6 +67,8 @@ class MemberDial:
         self._direct = direct
         self._reach = reach
         self._namespace = namespace
+        # What an API server that does not answer has said last: that is no answer of what is behind it.
+        self.away: str | None = None
 
     async def request(
         self,
@@ -77,6 +80,7 @@ class MemberDial:
         timeout: float,
         verify: bool = True,
     ) -> Answer:
+        self.away = None
         address = parse_url(url)
         route = route_of(address, self._namespace, self._reach, headers)
         if isinstance(route, Direct):
@@ -89,8 +93,23 @@ class MemberDial:
             return Answer(
                 *await self._cluster.relay(method, route.proxy_path, headers=kept, body=body, timeout=timeout)
             )
-        except (ApiError, Unreachable, FleetRolloutError) as error:
+        except Unreachable as error:
+            await self._look_for_member(error)
             raise NotReached(error.message) from error
+        except FleetRolloutError as error:  # nothing is sent to a member that was found to be away
+            self.away = error.message
+            raise NotReached(error.message) from error
+        except ApiError as error:
+            raise NotReached(error.message) from error
+
+    async def _look_for_member(self, lost: Unreachable) -> None:
+        """Whose silence it was: that of the API server, or of what is behind it."""
+        try:
+            await self._cluster.server_version()
+        except (Unreachable, FleetRolloutError):
+            self.away = lost.message
+        except ApiError:
+            return
 
     async def _forward(
         self, route: Proxied, method: str, headers: Mapping[str, str], body: bytes | None, timeout: float

@@ -19,9 +19,9 @@ from fleet_rollout.control.engine.measuring import Measuring
 from fleet_rollout.control.engine.member_dial import Backings, MemberDial
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary import alerts, hooks
-from fleet_rollout.decide.canary.addresses import Dial, Reach
+from fleet_rollout.decide.canary.addresses import Reach
 from fleet_rollout.decide.canary.effects import Count, Emit, Notify, Severity
-from fleet_rollout.decide.canary.objects import Object, Ref, Routes
+from fleet_rollout.decide.canary.objects import Object, Ref, Routes, Unasked
 from fleet_rollout.decide.canary.subject import Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster, Resource
@@ -95,19 +95,20 @@ class Outside:
     # Waited for
 
     async def measure(self, subject: Subject, metric: Mapping[str, Any]) -> str | None:
-        """None where the metric passes, else the text of the event."""
-        return await self._measuring.measure(subject, metric, self._dial(subject))
+        """None where the metric passes, else the text of the event. StepFailed where its member is away."""
+        dial = self._dial(subject)
+        return _unless_away(dial, await self._measuring.measure(subject, metric, dial))
 
     async def probe(self, subject: Subject) -> str | None:
         """None where all metrics backends answer."""
         return await self._measuring.probe(subject, self._dial(subject))
 
     async def call(self, subject: Subject, hook: Mapping[str, Any], phase: str) -> str | None:
-        """None where the hook passes."""
-        read = hooks.read_hook(hook)
-        return await webhooks.call(read, hooks.payload(subject, read, phase), self._dial(subject))
+        """None where the hook passes. StepFailed where its member is away."""
+        read, dial = hooks.read_hook(hook), self._dial(subject)
+        return _unless_away(dial, await webhooks.call(read, hooks.payload(subject, read, phase), dial))
 
-    def _dial(self, subject: Subject) -> Dial:
+    def _dial(self, subject: Subject) -> MemberDial:
         reach = self._reach()
         return MemberDial(self._cluster, self._backings, self._direct(reach), reach, subject.namespace)
 
@@ -206,3 +207,10 @@ class Outside:
         for namespace, count in totals.items():
             measures.CANARY_TOTAL.labels(namespace=namespace, cluster=cluster_name).set(count)
         self._shown = set(totals)
+
+
+def _unless_away(dial: MemberDial, complaint: str | None) -> str | None:
+    """What was asked through an API server that is away has not been asked, and is no failed check."""
+    if complaint is not None and dial.away is not None:
+        raise Unasked(dial.away)
+    return complaint

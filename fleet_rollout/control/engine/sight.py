@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fleet_rollout.decide.canary.objects import Object, Ref
 from fleet_rollout.kube.client import Cluster, Event
 from fleet_rollout.kube.discovery import Resource
-from fleet_rollout.kube.watch import watch_forever
+from fleet_rollout.kube.watch import Pulse, watch_forever
 from fleet_rollout.settings import Settings
 
 MOST_KINDS = 3
@@ -41,13 +41,23 @@ class _Seen:
 
 @dataclass
 class _Watched:
-    """The versions of all objects of one kind, as its watch tells them."""
+    """The versions of all objects of one kind, as its watch tells them, and when it was last known to be deaf."""
 
-    task: asyncio.Task[None]
     scope: str | None
+    task: asyncio.Task[None] | None = None
     versions: dict[Ref, int] = field(default_factory=dict)
     horizon: int = 0
     is_synced: bool = False
+    pulse: Pulse = field(default_factory=Pulse)
+    deaf_at: float = float("-inf")
+
+    def doubt(self) -> None:
+        """Until it is heard again, there may be changes that it has not told."""
+        self.deaf_at = time.monotonic()
+
+    @property
+    def hears(self) -> bool:
+        return self.is_synced and time.monotonic() - self.pulse.age > self.deaf_at
 
 
 class Sight:
@@ -91,6 +101,11 @@ class Sight:
         """Whether its changes are told without asking."""
         return self._watching(ref) is not None
 
+    def doubt(self) -> None:
+        """The API server was not reached: a watch whose connection died without a word looks like one without news."""
+        for watched in self._watched.values():
+            watched.doubt()
+
     def keep(self, ref: Ref, obj: Object | None) -> None:
         """Remember the answer to a write of ours."""
         if obj is not None:
@@ -121,7 +136,7 @@ class Sight:
 
     def _watching(self, ref: Ref) -> _Watched | None:
         watched = self._watched.get((ref.api_version, ref.kind))
-        if watched is None or not watched.is_synced or watched.scope not in (None, ref.namespace):
+        if watched is None or not watched.hears or watched.scope not in (None, ref.namespace):
             return None
         return watched
 
@@ -167,12 +182,12 @@ class Sight:
         wanted = self._chosen_kinds()
         for kind, watched in list(self._watched.items()):
             if kind not in wanted or watched.scope != scope:
-                watched.task.cancel()
+                _end(watched)
                 del self._watched[kind]
         for kind in wanted:
             if kind not in self._watched and kind in self._resources:
-                task = asyncio.create_task(self._follow(kind, scope))
-                self._watched[kind] = _Watched(task, scope)
+                watched = self._watched[kind] = _Watched(scope)
+                watched.task = asyncio.create_task(self._follow(kind, watched))
 
     def _chosen_kinds(self) -> list[Kind]:
         """First what makes revisions, then the most used; those watched already stay at a tie. Secrets never."""
@@ -183,13 +198,19 @@ class Sight:
 
         return sorted(counts, key=rank)[:MOST_KINDS]
 
-    async def _follow(self, kind: Kind, scope: str | None) -> None:
+    async def _follow(self, kind: Kind, watched: _Watched) -> None:
         def told(event: Event) -> None:
             self._told(kind, event)
 
-        resource = self._resources[kind]
         await watch_forever(
-            self._cluster, resource, settings=self._settings, on_event=told, namespace=scope, metadata_only=True
+            self._cluster,
+            self._resources[kind],
+            settings=self._settings,
+            on_event=told,
+            namespace=watched.scope,
+            metadata_only=True,
+            age=watched.pulse,
+            on_lost=watched.doubt,
         )
 
     def _told(self, kind: Kind, event: Event) -> None:
@@ -215,11 +236,16 @@ class Sight:
         """End all watches."""
         if self._rewatching is not None:
             self._rewatching.cancel()
-        tasks = [watched.task for watched in self._watched.values()]
+        tasks = [watched.task for watched in self._watched.values() if watched.task is not None]
         self._watched.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _end(watched: _Watched) -> None:
+    if watched.task is not None:
+        watched.task.cancel()
 
 
 def _version(obj: Object | None) -> int:

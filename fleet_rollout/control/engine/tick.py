@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import string
 import uuid
@@ -11,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from fleet_rollout.control.engine.hands import Hands
-from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.control.engine.sight import AGE_IN_ANALYSIS, Sight
 from fleet_rollout.decide.canary import reverting, scalers, services, targets
 from fleet_rollout.decide.canary.claim import MANAGER_CANARY
 from fleet_rollout.decide.canary.config_refs import PRIMARY_SUFFIX
@@ -26,13 +27,14 @@ from fleet_rollout.decide.canary.effects import (
     SetRoutes,
     WriteStatus,
 )
-from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed, Write, ref_of
+from fleet_rollout.decide.canary.missing_kinds import missing_kind
+from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed, Unasked, Write, ref_of
 from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Steps
 from fleet_rollout.decide.canary.spec_hash import adopted, is_foreign
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster, Resource
-from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
 from fleet_rollout.traffic.factory import router_for
 from fleet_rollout.traffic.router import Moved, Router
 
@@ -43,7 +45,10 @@ TOKEN_LENGTH = 10
 CONFIGS = frozenset({"ConfigMap", "Secret"})
 SCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
 UNDER_WAY = frozenset({"Waiting", *ANALYSING, *PROMOTING})
+NOW = 0.0  # how old what no watch covers may be
 LETTERS = string.ascii_letters
+
+log = logging.getLogger(__name__)
 
 ApiFailure = (ApiError, Unreachable, FleetRolloutError)
 
@@ -75,7 +80,10 @@ class Outside(Protocol):
 
 
 class Tick:
-    """One tick under way. `refs` are what it has looked at; `is_quiet`: it has done nothing but look."""
+    """One tick under way. `refs` are what it has looked at; `is_quiet`: it has done nothing but look.
+
+    `has_lost`: an answer did not come, so that what was asked for may have been done all the same.
+    """
 
     def __init__(
         self, cluster: Cluster, sight: Sight, outside: Outside, options: EngineOptions, raw: Object, now: datetime
@@ -89,6 +97,7 @@ class Tick:
         self._now = now
         self._acts = 0
         self.has_measured = False
+        self.has_lost = False
         self._subject = Subject(raw, options)
         self._hands = Hands(cluster, sight, {})
         self._router: Router = router_for(self._subject.provider)
@@ -112,10 +121,27 @@ class Tick:
                 answer = await self._do(effect)
             except StepFailed as error:
                 failure = error
+            except NoSuchKind as error:
+                failure = StepFailed(missing_kind(self._subject, error.api_version, error.kind))
             except ApiFailure as error:
-                failure = StepFailed(error.message)
+                self._note(error)
+                failure = Unasked(error.message)
         if self._pending:
+            await self._keep_pending()
+
+    def _note(self, error: ApiError | Unreachable | FleetRolloutError) -> None:
+        if isinstance(error, Unreachable):
+            self.has_lost = True
+            self._sight.doubt()
+
+    async def _keep_pending(self) -> None:
+        """Cookies of the router; where they cannot be written, the routes have them."""
+        try:
             await self._write_status({})
+        except StepFailed as error:
+            log.debug("%s", error.message)
+        except ApiFailure as error:
+            self._note(error)
 
     async def _do(self, effect: Effect) -> Any:
         if isinstance(effect, Do):
@@ -144,23 +170,45 @@ class Tick:
     async def _inspect(self) -> Subject:
         first = targets.target_ref(self._subject)
         before = self._sight.known(first)
-        live = await self._sight.read([first])
+        live = await self._sight.read([first], oldest=NOW if self._is_under_way else AGE_IN_ANALYSIS)
         self.refs = [first]
         self._subject = targets.inspect(self.raw, self._options, live)
         target = live[first]
         assert target is not None
-        self.refs += [*targets.reads(self._subject, target), *self._router.reads(self._subject)]
+        self.refs += [*targets.reads(self._subject, target), *await self._routed_by()]
         is_new = before is not None and before["metadata"].get("generation") != target["metadata"].get("generation")
         await self._sight.refresh(ref for ref in self.refs if self._is_to_be_asked_for(ref, is_new))
         self._hands.live.update(await self._sight.read(self.refs))
         await self._adopt()
         return self._subject
 
+    @property
+    def _is_under_way(self) -> bool:
+        """Whether what is judged must be what is there now, and not what was there when news were last heard."""
+        return self._subject.phase in UNDER_WAY
+
+    async def _routed_by(self) -> list[Ref]:
+        """The routing objects. A mesh that was uninstalled has none to give back, and holds up no deletion."""
+        refs = self._router.reads(self._subject)
+        if not self.raw["metadata"].get("deletionTimestamp"):
+            return refs
+        served = []
+        for ref in refs:
+            try:
+                await self._sight.resource(ref)
+            except NoSuchKind:
+                self._hands.live[ref] = None
+            else:
+                served.append(ref)
+        return served
+
     def _is_to_be_asked_for(self, ref: Ref, is_new: bool) -> bool:
         """What belongs to a revision must not be older than the target that it is judged, and promoted, with.
 
         News of the target may come before news of its configs, and of some kinds no news come at all.
         """
+        if ref.kind == self._subject.target_kind and ref.name == self._subject.primary_workload:
+            return self._is_under_way and not self._sight.is_watched(ref)
         if ref.name.endswith(PRIMARY_SUFFIX) or ref.kind not in CONFIGS | SCALERS:
             return False
         if is_new:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fleet_rollout.decide.canary.effects import CallHook, Notify
 from fleet_rollout.decide.canary.hooks import hooks_of
+from fleet_rollout.decide.canary.objects import StepFailed
 from fleet_rollout.decide.canary.run import Ended, Run, Steps
 
 Hook = Mapping[str, Any]
@@ -96,7 +97,10 @@ def asks_for_rollback(run: Run) -> Steps[bool]:
 def post_rollout(run: Run, phase: str) -> Steps[None]:
     """Tell that the rollout has ended; a failure skips the rest and changes nothing."""
     for hook in hooks_of(run.subject, "post-rollout"):
-        error = yield CallHook(hook, phase)
+        try:
+            error = yield CallHook(hook, phase)
+        except StepFailed as away:  # the rollout has ended all the same
+            error = away.message
         if error is not None:
             yield from run.warning(f"Post-rollout hook {hook['name']} failed {error}")
             return

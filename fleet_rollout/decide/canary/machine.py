@@ -13,7 +13,7 @@ from fleet_rollout.decide.canary.advance import next_iteration_or_weight, promot
 from fleet_rollout.decide.canary.change import has_returned, is_new_revision
 from fleet_rollout.decide.canary.checks import in_order
 from fleet_rollout.decide.canary.effects import Do, Measure, Notify, SetRoutes
-from fleet_rollout.decide.canary.objects import StepFailed
+from fleet_rollout.decide.canary.objects import StepFailed, Unasked
 from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Ended, Run, Steps
 from fleet_rollout.decide.canary.spec_hash import ADOPTED
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
@@ -306,6 +306,8 @@ def terminate(raw: Mapping[str, Any], options: EngineOptions, now: str) -> Steps
 def _give_back(run: Run) -> Steps[None]:
     try:
         run.subject = yield Do.INSPECT
+    except Unasked:  # the target may well be there
+        raise
     except StepFailed as error:
         yield from run.warning(error.message)
         return

@@ -71,6 +71,10 @@ class StepFailed(Exception):
         self.retriable = retriable
 
 
+class Unasked(StepFailed):
+    """The API server could not be asked, or did not do what it was asked: nothing is known about the step itself."""
+
+
 def ref_of(obj: Mapping[str, Any]) -> Ref:
     """Where an object is."""
     metadata = obj["metadata"]

@@ -11,8 +11,8 @@ from typing import Any
 from fleet_rollout.decide.canary import keda
 from fleet_rollout.decide.canary.config_refs import PRIMARY_SUFFIX
 from fleet_rollout.decide.canary.copied_metadata import included, portable
-from fleet_rollout.decide.canary.live import replaced, required, with_maps
-from fleet_rollout.decide.canary.objects import Live, Object, Put, Ref, Write
+from fleet_rollout.decide.canary.live import described, replaced, required, with_maps
+from fleet_rollout.decide.canary.objects import Live, Object, Put, Ref, StepFailed, Write
 from fleet_rollout.decide.canary.subject import Subject
 from fleet_rollout.decide.metadata import annotations_of, labels_of
 
@@ -70,7 +70,10 @@ def _write(subject: Subject, live: Live, *, is_update: bool) -> list[Write]:
     ref = target_scaler_ref(subject)
     if ref is None:
         return []
-    source, primary = required(live, ref), live[_primary_ref(ref)]
+    source, primary = live[ref], live[_primary_ref(ref)]
+    if source is None:
+        missing = f"{described(ref)} does not exist"
+        raise StepFailed(f"{missing}; create it, or take spec.autoscalerRef out of Canary {subject.full_name}")
     is_keda = ref.kind == "ScaledObject"
     if primary is None:
         return [Put(_new(subject, source, *(keda.copied(subject, source) if is_keda else _copied(subject, source))))]

@@ -11,7 +11,7 @@ from typing import Any
 from fleet_rollout.decide.canary.copied_metadata import Entries
 from fleet_rollout.decide.canary.labels import primary_value
 from fleet_rollout.decide.canary.live import replaced, with_maps
-from fleet_rollout.decide.canary.objects import Live, Object, Put, Ref, Write
+from fleet_rollout.decide.canary.objects import Live, Object, Put, Ref, StepFailed, Write
 from fleet_rollout.decide.canary.ports import service_ports
 from fleet_rollout.decide.canary.subject import UNTOUCHED_BY_FLUX, Subject
 from fleet_rollout.decide.metadata import annotations_of, labels_of
@@ -28,6 +28,8 @@ def reconcile_versions(subject: Subject, live: Live) -> list[Write]:
     """Bring the Services of target and primary to what is wanted."""
     if subject.target_kind == "Service":
         return []
+    if subject.port == 0:
+        raise StepFailed(f"Canary {subject.full_name} has no spec.service.port; write the port that users call")
     return [
         *_reconcile(subject, live, subject.canary, subject.label_value, "canary"),
         *_reconcile(subject, live, subject.primary, primary_value(subject.label_value), "primary"),

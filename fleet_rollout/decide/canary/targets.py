@@ -25,8 +25,8 @@ from fleet_rollout.decide.canary import (
 )
 from fleet_rollout.decide.canary.effects import Fingerprint
 from fleet_rollout.decide.canary.labels import selector_label
-from fleet_rollout.decide.canary.live import required
-from fleet_rollout.decide.canary.objects import Live, Ref, Write
+from fleet_rollout.decide.canary.live import described, required
+from fleet_rollout.decide.canary.objects import Live, Ref, StepFailed, Write
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 
 
@@ -40,7 +40,10 @@ def target_ref(subject: Subject) -> Ref:
 def inspect(raw: Mapping[str, Any], options: EngineOptions, live: Live) -> Subject:
     """The Canary with what its target says of labels and ports. StepFailed where there is no target or label."""
     subject = Subject(raw, options)
-    target = required(live, target_ref(subject))
+    target = live[target_ref(subject)]
+    if target is None:
+        missing = f"{described(target_ref(subject))} does not exist"
+        raise StepFailed(f"{missing}; create it, or correct spec.targetRef of Canary {subject.full_name}")
     if subject.target_kind == "Service":
         return Subject(raw, options, "", "")
     label = selector_label(target, options.selector_labels)

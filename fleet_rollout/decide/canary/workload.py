@@ -42,7 +42,9 @@ def create_primary(subject: Subject, live: Live, flagger_id: str) -> list[Write]
     strategy = (target["spec"].get("updateStrategy") or {}).get("type") or "RollingUpdate"
     if strategy != "RollingUpdate":
         raise StepFailed(f"{described(target)} must use the RollingUpdate strategy, not {strategy}")
-    if live[primary_ref(subject)] is not None:
+    primary = live[primary_ref(subject)]
+    if primary is not None:
+        _refuse_stranger(subject, primary)
         return []
     configs = tracking.tracked(subject, target, live) or {}
     return [*tracking.copies(subject, configs, live), Put(_new(subject, target, configs, flagger_id))]
@@ -66,6 +68,20 @@ def promote(subject: Subject, live: Live, flagger_id: str) -> list[Write]:
         *tracking.copies(subject, configs, live),
         *replaced(primary, {**primary, "metadata": metadata, "spec": spec}),
     ]
+
+
+def _refuse_stranger(subject: Subject, primary: Mapping[str, Any]) -> None:
+    """Somebody else's workload of the primary's name would leave the users' Service without Pods.
+
+    One whose Pods have the label is taken over, as by Flagger.
+    """
+    label, wanted = subject.label_key, primary_value(subject.label_value)
+    is_made_for_us = any(owner.get("kind") == "Canary" for owner in primary["metadata"].get("ownerReferences") or ())
+    if not is_made_for_us and labels_of(primary["spec"]["template"]).get(label) != wanted:
+        raise StepFailed(
+            f"{described(primary)} was made by somebody else, and its Pods have no label {label}: {wanted}; "
+            f"delete it, or give another name to {described(target_ref(subject))}"
+        )
 
 
 def _new(subject: Subject, target: Mapping[str, Any], configs: tracking.Tracked, flagger_id: str) -> Object:

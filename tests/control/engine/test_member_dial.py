@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from fleet_rollout.control.engine import member_dial
 from fleet_rollout.control.engine.dialing import DirectDial
 from fleet_rollout.control.engine.member_dial import Backings, MemberDial
-from fleet_rollout.decide.canary.addresses import AddressRefused, NotReached, Reach
+from fleet_rollout.decide.canary.addresses import AddressRefused, NotReached, Reach, read_reach
 from fleet_rollout.kube.access import connection_from_kubeconfig
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.lab.certificates import Authority
@@ -46,9 +47,12 @@ class There:
     """A namespace with a server that wants credentials behind its Service `guarded`."""
 
     def __init__(self, member: LabCluster, namespace: str, cluster: Cluster) -> None:
-        self.api, self.namespace = member.api, namespace
+        self.api, self.namespace, self.token = member.api, namespace, member.token
         self._cluster = cluster
         self._direct = DirectDial(Reach(), Bulkheads())
+
+    async def close(self) -> None:
+        await self._direct.close()
 
     def path(self, plural: str) -> str:
         return f"/api/v1/namespaces/{self.namespace}/{plural}"
@@ -58,10 +62,10 @@ class There:
     ) -> str:
         return f"{scheme}://{user}{service}.{self.namespace}{port}{path}"
 
-    def dial(self, cluster: Cluster | None = None) -> MemberDial:
+    def dial(self, cluster: Cluster | None = None, *, reach: Reach | None = None, namespace: str = "") -> MemberDial:
         """A new one, which has not seen the Service yet."""
         cluster = cluster or self._cluster
-        return MemberDial(cluster, Backings(cluster), self._direct, Reach(), self.namespace)
+        return MemberDial(cluster, Backings(cluster), self._direct, reach or Reach(), namespace or self.namespace)
 
     async def bring(self, name: str, *containers: dict[str, Any]) -> None:
         """A Service and its only Pod."""
@@ -69,6 +73,10 @@ class There:
         pod = {"metadata": {"name": f"{name}-0", "labels": labels}, "spec": {"containers": list(containers)}}
         await self.api.create(self.path("pods"), pod)
         await self.api.create(self.path("services"), service(name, selector=labels))
+
+    async def address(self) -> str:
+        """Of the Pod behind `guarded`."""
+        return str((await self.api.get(f"{self.path('pods')}/guarded-0"))["status"]["podIP"])
 
     async def is_ready(self, name: str) -> bool:
         label = f"kubernetes.io/service-name={name}"
@@ -80,6 +88,16 @@ class There:
         given = {"headers": USER, "timeout": 20.0} | options
         status, body = await self.dial().request(method, url, **given)
         return status, json.loads(body) if body.startswith(b"{") else body
+
+    async def slice(self, name: str, service: str, address: str, port: int = PORT) -> None:
+        """Endpoints that somebody has written by hand."""
+        made = {
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+            "ports": [{"name": "web", "port": port, "protocol": "TCP"}],
+        }
+        await self.api.create(f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices", made)
 
     async def told(self, url: str, **options: Any) -> str:
         """What is said where there is no answer."""
@@ -103,6 +121,7 @@ async def there(
     await found.bring("guarded", container("plain", PORT), container("secure", SECURE, *pair))
     await eventually(lambda: found.is_ready("guarded"))
     yield found
+    await found.close()
     await cluster.close()
     await member.api.delete(f"/api/v1/namespaces/{name}")
 
@@ -167,10 +186,88 @@ async def test_services_without_endpoints_are_told(there: There) -> None:
     assert await there.told(there.url(service="absent")) == "Service NS/absent does not exist"
 
 
-async def test_only_endpoints_of_a_selector_are_dialled(there: There) -> None:
-    await there.api.create(there.path("services"), service("by-hand"))
-    with pytest.raises(AddressRefused, match="has no selector"):
-        await there.ask(there.url(service="by-hand"))
+# Trust: whose credentials go along, and who chooses where a call ends. With credentials a call goes by port-forward,
+# without by the API server's proxy.
+
+BOTH_WAYS = pytest.mark.parametrize("headers", [USER, {}], ids=["port-forward", "proxy"])
+
+
+@BOTH_WAYS
+async def test_t25_nothing_of_the_engines_own_reaches_a_pod(there: There, headers: dict[str, str]) -> None:
+    """Its token, which may do everything in the member, goes to the API server and no further."""
+    _, told = await there.ask(there.url("/open"), headers={**headers, "Cookie": "a=b"})
+    assert told["headers"].get("Authorization") == headers.get("Authorization")
+    assert not [text for text in told["headers"].values() if there.token in text]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("path", ["/../../../secrets", "/a/%2e%2e/%2E%2e/secrets", "/..%2f..%2fsecrets", "/.."])
+async def test_t25_no_path_leads_back_to_the_api_server(there: There, headers: dict[str, str], path: str) -> None:
+    """There it would be asked with the engine's rights."""
+    with pytest.raises(AddressRefused, match=r"has a part \. or \.\."):
+        await there.ask(there.url(path), headers=headers)
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1", "[::ffff:169.254.169.254]", "localhost"])
+async def test_t25_what_is_dialled_directly_is_no_machine_of_ours(there: There, host: str) -> None:
+    with pytest.raises(AddressRefused, match="loopback, link-local or metadata"):
+        await there.ask(f"http://{host}/latest/meta-data/", headers=USER)
+
+
+@BOTH_WAYS
+async def test_t27_a_service_of_another_namespace_is_refused_before_anything_is_asked(
+    there: There, headers: dict[str, str]
+) -> None:
+    dial = there.dial(namespace="elsewhere")
+    with pytest.raises(AddressRefused, match=r"which this Canary may not reach; have guarded\..* added to allowedAdd"):
+        await dial.request("GET", there.url("/open"), headers=headers, timeout=5)
+    allowed = there.dial(namespace="elsewhere", reach=read_reach([f"guarded.{there.namespace}:80"]))
+    assert (await allowed.request("GET", there.url("/open"), headers=headers, timeout=20)).status == 200
+
+
+@BOTH_WAYS
+async def test_t27_a_service_that_is_another_name_for_a_host_is_refused(there: There, headers: dict[str, str]) -> None:
+    name = f"named-{secrets.token_hex(2)}"
+    spec = {"type": "ExternalName", "externalName": f"guarded.{there.namespace}.svc.cluster.local"}
+    await there.api.create(there.path("services"), {"metadata": {"name": name}, "spec": spec})
+    with pytest.raises(AddressRefused, match=r"is only another name for a host \(ExternalName\); write that host"):
+        await there.ask(there.url(service=name), headers=headers)
+
+
+@BOTH_WAYS
+async def test_t27_a_service_whose_endpoints_anybody_may_choose_is_refused(
+    there: There, headers: dict[str, str]
+) -> None:
+    name = f"chosen-{secrets.token_hex(2)}"
+    await there.api.create(there.path("services"), service(name))
+    await there.slice(name, name, await there.address())
+    with pytest.raises(AddressRefused, match="has no selector; its endpoints are not its own Pods"):
+        await there.ask(there.url(service=name), headers=headers)
+
+
+@BOTH_WAYS
+async def test_t27_endpoints_written_by_hand_beside_the_services_own_are_refused(
+    there: There, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the Service was looked at before, once the calls of that tick are over."""
+    name = f"mixed-{secrets.token_hex(2)}"
+    await there.api.create(there.path("services"), service(name, selector={"app": "guarded"}))
+    dial, url = there.dial(), there.url("/open", service=name)
+    async with asyncio.timeout(60):
+        while not await there.is_ready(name):
+            await asyncio.sleep(0.1)
+    assert (await dial.request("GET", url, headers=headers, timeout=20)).status == 200
+    await there.slice(f"{name}-more", name, "10.9.9.9")
+    monkeypatch.setattr(member_dial, "BACKING_AGE", 0.0)
+    with pytest.raises(AddressRefused, match="has endpoints that were written by hand"):
+        await dial.request("GET", url, headers=headers, timeout=20)
+
+
+async def test_t27_the_api_server_itself_is_nobodys_pod(there: There) -> None:
+    """Not even where its namespace is allowed: its endpoints are written by hand."""
+    dial = there.dial(reach=read_reach(["default"]))
+    with pytest.raises(AddressRefused, match="Service default/kubernetes has no selector"):
+        await dial.request("GET", "https://kubernetes.default/api/v1/secrets", headers={}, timeout=5)
 
 
 async def test_a_pod_that_has_gone_is_told(

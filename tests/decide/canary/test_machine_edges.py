@@ -11,7 +11,7 @@ from fleet_rollout.decide.canary.alerts import named, secret_of
 from fleet_rollout.decide.canary.change import is_new_revision, spec_changed
 from fleet_rollout.decide.canary.effects import CallHook, Do, Emit, Fingerprint, Notify, WriteStatus
 from fleet_rollout.decide.canary.machine import terminate, tick
-from fleet_rollout.decide.canary.objects import Ref, Routes, StepFailed
+from fleet_rollout.decide.canary.objects import Ref, Routes, StepFailed, Unasked
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 
 NOW = "2026-01-01T00:00:00Z"
@@ -97,6 +97,24 @@ def test_a_post_rollout_hook_that_fails_skips_the_others() -> None:
     assert "Post-rollout hook first failed no" in said(effects)
     assert [effect.hook["name"] for effect in effects if isinstance(effect, CallHook)] == ["first"]
     assert "Promotion completed! Scaling down web.shop" in said(effects)
+
+
+def test_a_member_that_goes_away_at_the_end_takes_no_news_with_it() -> None:
+    hooks = [{"name": "report", "type": "post-rollout", "url": "http://h.shop/"}]
+    raw = canary({"phase": "Finalising", "lastAppliedSpec": "new"}, {"webhooks": hooks})
+    there = world(raw, Routes(100, 0))
+
+    def away(effect: Any) -> Any:
+        if isinstance(effect, CallHook):
+            raise Unasked("m1: no answer within 10 s")
+        return there(effect)
+
+    effects = drive(tick(raw, EngineOptions(), NOW), away)
+    assert said(effects)[-2:] == [
+        "Post-rollout hook report failed m1: no answer within 10 s",
+        "Promotion completed! Scaling down web.shop",
+    ]
+    assert [effect.message for effect in effects if isinstance(effect, Notify)] != []
 
 
 @pytest.mark.parametrize(("muted", "alerts"), [(True, 0), (False, 1)])

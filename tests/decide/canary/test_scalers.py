@@ -116,7 +116,7 @@ def test_labels_and_annotations_follow_and_then_no_write_is_left():
 
 @pytest.mark.parametrize("verb", [scalers.create_scaler, scalers.sync_scaler])
 def test_a_missing_source_is_named(verb):
-    with pytest.raises(StepFailed, match=r"^horizontalpodautoscaler podinfo\.test does not exist$"):
+    with pytest.raises(StepFailed, match=r"^horizontalpodautoscaler podinfo\.test does not exist; create it, or take"):
         verb(about(), member().live(about()))
 
 

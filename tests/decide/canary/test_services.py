@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_rollout.decide.canary import services
-from fleet_rollout.decide.canary.objects import ref_of
+from fleet_rollout.decide.canary.objects import StepFailed, ref_of
 from tests.decide.canary.workloads import FLUX, OWNER, Member, live_object, names, put, subject
 
 NAMES = {"podinfo": "podinfo-primary", "podinfo-primary": "podinfo-primary", "podinfo-canary": "podinfo"}
@@ -97,6 +97,13 @@ def test_each_service_has_metadata_of_its_own(role, name):
     assert metadata["annotations"] == {"a": "1", **FLUX}
     assert given["annotations"] == {"a": "1", next(iter(FLUX)): "enabled"}
     assert sum("a" in write.obj["metadata"]["annotations"] for write in writes) == 1
+
+
+def test_a_canary_without_a_port_is_told_to_name_one():
+    """The API server would say `spec.ports[0].port: Invalid value: 0` of a Service that nobody has written."""
+    about = subject(service={"port": None})
+    with pytest.raises(StepFailed, match=r"^Canary podinfo\.test has no spec\.service\.port; write the port"):
+        services.reconcile_versions(about, member().live(about))
 
 
 def test_a_target_that_is_a_service_has_none_of_these():

@@ -107,7 +107,10 @@ def test_services_have_no_label(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_missing_target_is_named(kind):
-    with pytest.raises(StepFailed, match=r"podinfo\.test does not exist"):
+    with pytest.raises(
+        StepFailed,
+        match=r"podinfo\.test does not exist; create it, or correct spec\.targetRef of Canary podinfo\.test$",
+    ):
         inspected(dict(ABOUT[kind].raw))
 
 

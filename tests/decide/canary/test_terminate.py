@@ -8,7 +8,7 @@ import pytest
 
 from fleet_rollout.decide.canary.effects import Do, Effect, Emit, WriteStatus
 from fleet_rollout.decide.canary.machine import terminate
-from fleet_rollout.decide.canary.objects import StepFailed
+from fleet_rollout.decide.canary.objects import StepFailed, Unasked
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 
 NOW = "2026-01-01T00:00:00Z"
@@ -33,14 +33,14 @@ def canary(phase: str = "Succeeded") -> dict[str, Any]:
     }
 
 
-def played(phase: str, failing: Any = None) -> list[Any]:
+def played(phase: str, failing: Any = None, failure: type[StepFailed] = StepFailed) -> list[Any]:
     """What is done, by name; `failing` is the effect that cannot be carried out."""
     raw, options = canary(phase), EngineOptions()
     steps, done, answer = terminate(raw, options, NOW), [], None
     fails = False
     while True:
         try:
-            effect: Effect = steps.throw(StepFailed("no answer")) if fails else steps.send(answer)
+            effect: Effect = steps.throw(failure("no answer")) if fails else steps.send(answer)
         except StopIteration:
             return done
         done.append(named(effect))
@@ -74,3 +74,8 @@ def test_what_fails_is_told_and_tried_again_before_the_canary_may_go(failing: An
 def test_a_target_that_is_gone_does_not_hold_the_canary() -> None:
     done = played("Terminating", Do.INSPECT)
     assert done == [Do.INSPECT, "no answer", Do.RELEASE, "Terminated canary podinfo.test"]
+
+
+def test_a_target_that_could_not_be_asked_for_is_not_gone() -> None:
+    """One answer that was lost must not let a Canary go whose target is at zero."""
+    assert played("Terminating", Do.INSPECT, Unasked) == [Do.INSPECT, "no answer"]

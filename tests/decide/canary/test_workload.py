@@ -88,10 +88,30 @@ def test_a_daemon_sets_primary():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_exists_is_left_alone(kind):
+@pytest.mark.parametrize(
+    "traits",
+    [
+        {"metadata": {"ownerReferences": [OWNER]}},
+        {"template": pod_template(labels={"app": "podinfo-primary"})},
+    ],
+)
+def test_what_exists_is_left_alone(kind, traits):
+    """Also what somebody else has made, where the users' Service finds its Pods: Flagger takes it over as well."""
+    who = subject(kind)
+    member = Member(make(kind), make(kind, "podinfo-primary", **traits))
+    assert workload.create_primary(who, member.live(who), FLAGGER_ID) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stranger_that_would_leave_the_service_without_pods_is_refused(kind):
     who = subject(kind)
     member = Member(make(kind), make(kind, "podinfo-primary"))
-    assert workload.create_primary(who, member.live(who), FLAGGER_ID) == []
+    with pytest.raises(StepFailed) as caught:
+        workload.create_primary(who, member.live(who), FLAGGER_ID)
+    assert caught.value.message == (
+        f"{kind.lower()} podinfo-primary.test was made by somebody else, and its Pods have no label "
+        f"app: podinfo-primary; delete it, or give another name to {kind.lower()} podinfo.test"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

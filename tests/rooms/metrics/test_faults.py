@@ -42,7 +42,7 @@ async def test_a_hang_ends(make, server, kind, monkeypatch):
     server.hangs = True
     provider = make(kind)
     provider._backend.timeout = 0.2
-    with pytest.raises(QueryFailed, match=r"request failed: no answer within 0\.2 s"):
+    with pytest.raises(QueryFailed, match=r"request failed: .*no answer within 0\.2 s"):
         await provider.value(HTTP[kind])
 
 
@@ -52,7 +52,7 @@ async def test_a_connection_that_is_cut(make, server, kind):
         request.transport.abort()
 
     server.handler = cut
-    with pytest.raises(QueryFailed, match="request failed: the connection was cut"):
+    with pytest.raises(QueryFailed, match=r"request failed: .*the connection was cut"):
         await make(kind).value(HTTP[kind])
 
 

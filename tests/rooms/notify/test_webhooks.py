@@ -32,7 +32,7 @@ async def test_a_refusal_is_quoted_and_not_asked_again(receiver, dial, naps, sta
 
 async def test_a_refusal_without_words_is_still_one(receiver, dial):
     receiver.answers = [(403, "")]
-    assert await call(Hook("h", receiver.url), PAYLOAD, dial) == ""
+    assert await call(Hook("h", receiver.url), PAYLOAD, dial) == "status 403"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
