@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import is_
 
 from fleet_rollout.control.engine.defaults import default_notifier
 from fleet_rollout.control.engine.dialing import DirectDial
@@ -20,8 +20,10 @@ from fleet_rollout.control.engine.splits import SplitAdapter
 from fleet_rollout.control.world import FLEETS, World
 from fleet_rollout.decide.canary.addresses import Reach, read_reach
 from fleet_rollout.decide.canary.claim import is_ours, is_under_way
+from fleet_rollout.decide.canary.objects import Object
 from fleet_rollout.decide.canary.subject import EngineOptions
-from fleet_rollout.decide.engines import engine_of, governing, options_of, settings_of
+from fleet_rollout.decide.engines import Member as Named
+from fleet_rollout.decide.engines import engine_of, fleets_by_member, options_of, settings_of
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Event
 from fleet_rollout.kube.member import Member
@@ -32,19 +34,31 @@ from fleet_rollout_api.fleet import Fleet, RolloutEngine
 log = logging.getLogger(__name__)
 
 Scope = tuple[str, ClusterReference]
-# How long what a Fleet says is believed, in seconds: it is asked at every tick.
-FLEET_AGE = 1.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Said:
     """What the Fleet of one member says of its engine."""
 
-    at: float
     fleet: Fleet | None
     settings: RolloutEngine
     options: EngineOptions
     reach: Reach
+
+
+@dataclass(frozen=True)
+class _Fleets:
+    """The Fleets of one namespace, as long as `objects` are what the store has of them; every tick asks."""
+
+    objects: list[Object]
+    leading: dict[Named, Fleet]
+    said: dict[Named, _Said] = field(default_factory=dict)
+    # By the name of the Fleet: all its members have the same.
+    reaches: dict[str, Reach] = field(default_factory=dict)
+
+    def are(self, objects: list[Object]) -> bool:
+        """Whether these are the very same, unchanged."""
+        return len(objects) == len(self.objects) and all(map(is_, objects, self.objects))
 
 
 @dataclass
@@ -69,28 +83,19 @@ class Engines:
         self._world = world
         self._bulkheads = Bulkheads()
         self._sites: dict[Scope, _Site] = {}
-        self._said: dict[Scope, _Said] = {}
+        self._fleets: dict[str, _Fleets] = {}
         self._direct: dict[Reach, DirectDial] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     def told(self, scope: Scope, event: Event) -> None:
         """The watch of a member's Canaries says something. What is under way is finished, whatever the Fleet says."""
-        is_wanted = self._is_wanted(scope, event)
+        is_wanted = engine_of(self._of(scope).fleet) == "Hub"
         site = self._site(scope) if is_wanted or _is_left_to_us(event) else self._sites.get(scope)
         if site is None:
             return
         site.engine.told(event)
         if not is_wanted and not site.engine.namespaces:
             self._drop(scope)
-
-    def _is_wanted(self, scope: Scope, event: Event) -> bool:
-        """Whether the Fleet gives us the member; asked anew for a Canary that names us, which is not told twice."""
-        if engine_of(self._of(scope).fleet) == "Hub":
-            return True
-        if event.type not in ("ADDED", "MODIFIED") or not is_ours(event.obj, "hub", adopts_plain=False):
-            return False
-        self._said.pop(scope)
-        return engine_of(self._of(scope).fleet) == "Hub"
 
     def problem(self, scope: Scope, namespace: str, name: str) -> str | None:
         """Why a Canary of ours is not driven."""
@@ -172,19 +177,30 @@ class Engines:
     # What Fleets say
 
     def _of(self, scope: Scope) -> _Said:
-        said = self._said.get(scope)
-        if said is None or time.monotonic() - said.at > FLEET_AGE:
-            said = self._said[scope] = self._asked(scope)
-        return said
-
-    def _asked(self, scope: Scope) -> _Said:
         namespace, cluster = scope
+        fleets, member = self._known(namespace), (cluster.kind, cluster.name)
+        if member not in fleets.said:
+            fleets.said[member] = self._read(fleets, member)
+        return fleets.said[member]
+
+    def _known(self, namespace: str) -> _Fleets:
         store = self._world.store
-        found = (store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, namespace))
-        fleet = governing(found, cluster)
-        options = options_of(fleet, cluster.name, shortest_interval=self._world.settings.shortest_interval)
+        objects = list(store.all(FLEETS.plural, namespace))
+        known = self._fleets.get(namespace)
+        if known is None or not known.are(objects):
+            named = fleets_by_member(store.model(FLEETS.plural, obj, Fleet) for obj in objects)
+            known = _Fleets(objects, {member: fleets[0] for member, fleets in named.items()})
+            self._fleets[namespace] = known
+        return known
+
+    def _read(self, fleets: _Fleets, member: Named) -> _Said:
+        fleet = fleets.leading.get(member)
+        options = options_of(fleet, member[1], shortest_interval=self._world.settings.shortest_interval)
         settings = settings_of(fleet)
-        return _Said(time.monotonic(), fleet, settings, options, self._reach(options, settings))
+        name = fleet.metadata.name if fleet is not None else ""
+        if name not in fleets.reaches:
+            fleets.reaches[name] = self._reach(options, settings)
+        return _Said(fleet, settings, options, fleets.reaches[name])
 
     def _reach(self, options: EngineOptions, settings: RolloutEngine) -> Reach:
         """The engine's own metrics server is allowed by being named."""
