@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 
-from tests.budgets import fleet, hang, latency, real, rollouts
+from tests.budgets import analysis, fleet, hang, latency, real, rollouts
 from tests.budgets.figures import Figure, table, write
 
 MEASUREMENTS = {
@@ -20,6 +20,7 @@ MEASUREMENTS = {
     "hang": hang.measure,
     "latency": latency.measure,
     "rollouts": rollouts.measure,
+    "analysis": analysis.measure,
 }
 RESULTS = Path("build") / "budgets.json"
 
