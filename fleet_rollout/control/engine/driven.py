@@ -76,6 +76,7 @@ class Driven:
             return
         before, self.raw = self.raw, raw
         self._notice(rival(before, raw))
+        raw["metadata"].pop("managedFields", None)  # they are larger than all the rest, and nobody reads them again
         if any(raw["metadata"].get(name) != before["metadata"].get(name) for name in TELLING_METADATA):
             self.rival = None
             self.wake()
