@@ -39,6 +39,8 @@ ENGINE_REPEAT_AFTER, ENGINE_BURST, ENGINE_REFILL = 60.0, 100, 10.0
 # Least time from a word of the engine to its event. At once it would need a connection beside that of the tick, and a
 # connection that is used now and then is 45 KB of each of a thousand members.
 ENGINE_PAUSE = 1.0
+# So many times as long as the same words are not repeated it is known how often they were said.
+KEPT_COUNTS = 10
 # Memory for who said what; the oldest are forgotten.
 MOST_REMEMBERED = 4096
 QUEUE_LENGTH = 1000
@@ -68,8 +70,9 @@ class _Repeats:
     since: datetime | None = None  # the first occurrence not yet sent
     count: int = 0
 
-    def is_over(self, before: float) -> bool:
-        return self.told < before and not self.count
+    def is_over(self, clock: float, repeat_after: float) -> bool:
+        """Whether there is nothing to remember: it would be told anew, or was last said long ago."""
+        return clock - self.told > (KEPT_COUNTS if self.count else 1) * repeat_after
 
 
 @dataclass
@@ -118,8 +121,7 @@ class Throttle:
         return Told(obj, type, reason, message, first, count + 1)
 
     def _forget_told(self, clock: float) -> None:
-        """What was told so long ago, and not said again, is told anew the next time without anybody's memory."""
-        while (oldest := next(iter(self._repeats.items())))[1].is_over(clock - self._repeat_after):
+        while (oldest := next(iter(self._repeats.items())))[1].is_over(clock, self._repeat_after):
             del self._repeats[oldest[0]]
 
     def _spend(self, who: tuple[str, ...], clock: float) -> bool:
