@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from operator import is_
 
+from fleet_rollout import measures
 from fleet_rollout.control.engine.defaults import default_notifier
 from fleet_rollout.control.engine.dialing import DirectDial
 from fleet_rollout.control.engine.engine import CanaryKey, Engine
@@ -114,6 +115,8 @@ class Engines:
 
     def leave(self, scope: Scope) -> None:
         """Nobody looks at the Canaries of this member any more."""
+        if scope in self._sites:
+            self._sites[scope].engine.forget()
         self._drop(scope)
 
     async def finish(self) -> None:
@@ -142,6 +145,8 @@ class Engines:
         if site is None or site.member is not member:
             self._drop(scope)
             site = self._sites[scope] = self._made(scope, member)
+        options = self._of(scope).options
+        measures.show_engine(options.cluster_name, options.mesh_provider)
         return site
 
     def _made(self, scope: Scope, member: Member) -> _Site:
@@ -170,6 +175,7 @@ class Engines:
             return
         for task in site.tasks:
             task.cancel()
+        measures.forget_engine(self._of(scope).options.cluster_name)
         ending = asyncio.create_task(site.engine.close())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
