@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from tests.budgets import analysis, fleet, hang, latency, real, rollouts
-from tests.budgets.figures import Figure, table, write
+from tests.budgets.figures import RESULTS, Figure, table, write
 
 MEASUREMENTS = {
     "real": real.measure,
@@ -22,7 +22,6 @@ MEASUREMENTS = {
     "rollouts": rollouts.measure,
     "analysis": analysis.measure,
 }
-RESULTS = Path("build") / "budgets.json"
 
 
 def main() -> int:

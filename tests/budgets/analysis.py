@@ -48,6 +48,7 @@ class Window:
     memory: float  # MB
     lateness: Lateness
     requests: Counter[str]
+    hanging: int = 0  # Canaries whose metrics never answer
 
     @property
     def late(self) -> float:
@@ -89,7 +90,7 @@ class Measurement:
         await asyncio.sleep(3 * SETTLE)
         idle, asked = await self._rest()
         print(f"idle: {idle:.2f} % of a core, {self._memory():.0f} MB, {dict(asked)}", flush=True)
-        at_rest = [_idle_cpu(idle - bare, bare), _idle_requests(asked)]
+        at_rest = [_idle_cpu(idle, bare), _idle_requests(asked)]
         windows = [await self._analysed(before, count) for before, count in zip([0, *COUNTS], COUNTS, strict=False)]
         report = await self._members.report()
         hanging = await self._with_hanging()
@@ -123,16 +124,16 @@ class Measurement:
         canary = canaries.canary(NAME, metrics_server=server, **ANALYSIS)
         await self._members.put(share, canaries.metrics_service(HANGING), canary)
         await asyncio.sleep(SETTLE)
-        return await self._window(MEMBERS)
+        return await self._window(MEMBERS, hanging=len(share))
 
-    async def _window(self, count: int) -> Window:
+    async def _window(self, count: int, *, hanging: int = 0) -> Window:
         await self._members.mark()
         lateness, cpu, started = await self._lateness(), self._scene.controller.cpu(), time.monotonic()
         await asyncio.sleep(WINDOW)
         share = (self._scene.controller.cpu() - cpu) / (time.monotonic() - started) * 100
         late = await self._lateness() - lateness
         counts: Counter[str] = Counter((await self._members.report())["counts"])
-        window = Window(count, share, self._memory("VmHWM"), late, counts)
+        window = Window(count, share, self._memory("VmHWM"), late, counts, hanging)
         print(window.text, flush=True)
         return window
 
@@ -178,6 +179,7 @@ def _plain(window: Window) -> dict[str, Any]:
         "memory": window.memory,
         "lateness": {"bounds": late.bounds[:-1], "counts": late.counts},
         "requests": window.requests,
+        "hanging": window.hanging,
     }
 
 
@@ -188,9 +190,9 @@ def _conditions(report: dict[str, Any]) -> str:
     )
 
 
-def _idle_cpu(own: float, bare: float) -> Figure:
-    how = f"beyond the {bare:.1f} % that the hub needs for as many members without Canaries (a check a minute)"
-    return Figure(f"CPU of {MEMBERS:,} idle Canaries", max(0.0, own), MEMBERS / 1000, "% of a core", how)
+def _idle_cpu(idle: float, bare: float) -> Figure:
+    how = f"{idle:.1f} % against {bare:.1f} % of a core with as many members without Canaries (a check a minute)"
+    return Figure(f"CPU of {MEMBERS:,} idle Canaries", max(0.0, idle - bare), MEMBERS / 1000, "% of a core", how)
 
 
 def _idle_requests(asked: Counter[str]) -> Figure:
