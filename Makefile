@@ -9,7 +9,7 @@ RUN := $(UV) run --locked --quiet
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries fmt check test demo crds dashboards budgets conformance clean
+.PHONY: help setup binaries fmt check test demo crds dashboards budgets plots conformance clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ dashboards: setup ## write config/grafana from the queries
 
 budgets: binaries ## measure speed and memory against their limits
 	$(RUN) python -m tests.budgets $(ARGS)
+
+plots: setup ## write docs/performance.md from what budgets has measured
+	$(RUN) python -m tests.budgets.plots
 
 conformance: binaries ## compare our engine with real Flagger, and run whole analyses
 	$(RUN) pytest -m conformance $(ARGS)

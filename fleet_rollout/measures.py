@@ -128,6 +128,8 @@ _STATUS_OF_PHASE = {"Progressing": 0, "Failed": 2}
 # The phase that is shown of each Canary (target, namespace, cluster): looking for its series among all of them at every
 # tick would cost a thousand Canaries more than the ticks.
 _SHOWN_PHASES: dict[tuple[str, str, str], str] = {}
+# The provider that is shown of the engine of each cluster, for the same reason.
+_SHOWN_PROVIDERS: dict[str, str] = {}
 LEADER = Gauge("fleet_rollout_leader", "1 on the replica that leads.", registry=REGISTRY)
 
 
@@ -138,13 +140,19 @@ def reconciled(kind: str, result: str, seconds: float) -> None:
 
 def show_engine(cluster: str, mesh_provider: str) -> None:
     """The engine of a cluster runs, with this provider for Canaries that name none."""
-    forget_engine(cluster)
+    before = _SHOWN_PROVIDERS.get(cluster)
+    if before == mesh_provider:
+        return
     version = importlib.metadata.version("fleet-rollout")
+    if before is not None:
+        ENGINE_INFO.remove(version, before, cluster)
+    _SHOWN_PROVIDERS[cluster] = mesh_provider
     ENGINE_INFO.labels(version=version, mesh_provider=mesh_provider, cluster=cluster).set(1)
 
 
 def forget_engine(cluster: str) -> None:
     """The engine of a cluster has ended."""
+    _SHOWN_PROVIDERS.pop(cluster, None)
     for series in (ENGINE_INFO, CANARY_TOTAL):
         series.remove_by_labels({"cluster": cluster})
 

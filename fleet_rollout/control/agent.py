@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleet_rollout import measures
 from fleet_rollout.control.engine.dialing import DirectDial
 from fleet_rollout.control.engine.engine import Engine
 from fleet_rollout.control.engine.outside import Default, Outside
@@ -199,9 +200,11 @@ class Agent:
         )
         engine = Engine("agent", cluster, sight, outside, lambda: options.engine, lambda: options.adopts_plain)
         adapter = SplitAdapter(cluster, sight, settings, lambda: options.smi_adapter, outside.record)
+        measures.show_engine(options.engine.cluster_name, options.engine.mesh_provider)
         try:
             yield cluster, engine, outside, adapter
         finally:
+            measures.forget_engine(options.engine.cluster_name)
             await engine.close()
             await direct.close()
             bulkheads.close()

@@ -78,6 +78,12 @@ class Canaries:
         (self._adopting.add if wanted else self._adopting.discard)(scope)
         self._watch(scope)
 
+    def look_away(self, scope: Scope) -> None:
+        """The member is gone, and its plain Canaries with it."""
+        if scope in self._adopting:
+            self._adopting.discard(scope)
+            self._watch(scope)
+
     def _watch(self, scope: Scope) -> None:
         followed = self._followed.get(scope, {})
         namespaces = {place.namespace for place in followed.values()} if scope not in self._adopting else None

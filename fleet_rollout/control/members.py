@@ -47,6 +47,7 @@ class MemberReconciler:
         kind, _, name = key.name.partition("/")
         obj = self._world.store.get(RESOURCES[kind].plural, Key(key.namespace, name))
         if obj is None:
+            self._canaries.look_away((key.namespace, ClusterReference(kind=kind, name=name)))
             await self._world.members.drop(kind, name, key.namespace)
             self._was_ready.pop(key, None)
             self._cleared.discard(key)

@@ -120,6 +120,7 @@ class Queue(Generic[K]):
     def overdue(self) -> float:
         """Seconds by which the oldest key that is due, or being worked on, is late: the stuck-key measure."""
         now = self._clock()
-        late = [now - entry.due for entry in self._entries.values() if entry.due <= now]
-        late += [now - since for since in self._busy.values()]
+        # Of copies, for whoever writes the metrics page does it in a thread.
+        late = [now - entry.due for entry in list(self._entries.values()) if entry.due <= now]
+        late += [now - since for since in list(self._busy.values())]
         return max(late, default=0.0)

@@ -6,6 +6,7 @@ lock: nothing of ours should log one.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -154,8 +155,10 @@ def _probe(probe: Probe) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 async def _metrics(request: web.Request) -> web.Response:
+    """In a thread, for the series of a thousand members take a second to write, and ticks are due meanwhile."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
+    body = await asyncio.to_thread(encode, REGISTRY)
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 for _collector in (ProcessCollector, PlatformCollector, GCCollector):

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ LEAST_PAUSE = 1.0
 _PLAIN = re.compile(r"[-.a-z0-9]+")  # nearly every name; quoting takes longer than looking
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Resource:
     """A kind as the URL names it."""
 
@@ -115,12 +116,19 @@ class Discovery:
         return kinds
 
 
+@lru_cache(maxsize=8192)
+def _served(group: str, version: str, kind: str, plural: str, namespaced: bool) -> tuple[tuple[str, str], Resource]:
+    """A kind under its name. A thousand members serve the same hundreds of kinds, which need not be there for each."""
+    resource = Resource(group, version, kind, plural, namespaced)
+    return (resource.api_version, kind), resource
+
+
 def aggregated(answer: dict[str, Any]) -> Kinds:
     """The kinds in an APIGroupDiscoveryList."""
-    return {(resource.api_version, resource.kind): resource for resource in _aggregated(answer)}
+    return dict(_aggregated(answer))
 
 
-def _aggregated(answer: dict[str, Any]) -> Iterator[Resource]:
+def _aggregated(answer: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Resource]]:
     for group in answer.get("items", []):
         name = (group.get("metadata") or {}).get("name", "")
         for version in group.get("versions", []):
@@ -128,14 +136,14 @@ def _aggregated(answer: dict[str, Any]) -> Iterator[Resource]:
                 kind = (entry.get("responseKind") or {}).get("kind", "")
                 if kind:
                     namespaced = entry.get("scope") == "Namespaced"
-                    yield Resource(name, version["version"], kind, entry["resource"], namespaced)
+                    yield _served(name, version["version"], kind, entry["resource"], namespaced)
 
 
 def listed(api_version: str, answer: dict[str, Any]) -> Kinds:
     """The kinds in an APIResourceList."""
     group, _, version = api_version.rpartition("/")
-    return {
-        (api_version, entry["kind"]): Resource(group, version, entry["kind"], entry["name"], bool(entry["namespaced"]))
+    return dict(
+        _served(group, version, entry["kind"], entry["name"], bool(entry["namespaced"]))
         for entry in answer.get("resources", [])
         if "/" not in entry["name"]
-    }
+    )

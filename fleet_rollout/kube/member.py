@@ -111,8 +111,8 @@ class Member:
 
     @property
     def watch_age(self) -> float:
-        """Seconds since the quietest watch heard anything; 0 where there is none."""
-        return max((pulse.age for _, pulse in self._watches.values()), default=0.0)
+        """Seconds since the quietest watch heard anything; 0 where there is none. May be asked from a thread."""
+        return max((pulse.age for _, pulse in list(self._watches.values())), default=0.0)
 
     def _end_watch(self, scope: str | None) -> None:
         task, _ = self._watches.pop(scope)

@@ -436,6 +436,7 @@ def _tls_reason(error: OSError) -> str:
     return str(reason).replace("_", " ").lower() if reason else "handshake failed"
 
 
+@lru_cache(maxsize=16)  # a class is some kilobytes, and all members have the same fence
 def _fenced(fence: Fence | None) -> type[aiohttp.ClientRequest]:
     """A request that asks `fence` after the connection stands, when nothing is left but to write."""
     if fence is None:

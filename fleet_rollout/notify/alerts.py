@@ -109,7 +109,8 @@ class Sender:
         await self._emptied.wait()
 
     async def run(self) -> None:
-        """Deliver what was posted; never ends by itself."""
+        """Deliver what was posted; never ends by itself. Most engines never send a letter, and need no session."""
+        await self._filled.wait()
         async with self._guard.session() as session, asyncio.TaskGroup() as group:
             while True:
                 await self._filled.wait()

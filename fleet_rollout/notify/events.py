@@ -36,6 +36,11 @@ REFILL = 60.0
 ENGINE_COMPONENT = "flagger"
 ENGINE_REASON = "Synced"
 ENGINE_REPEAT_AFTER, ENGINE_BURST, ENGINE_REFILL = 60.0, 100, 10.0
+# Least time from a word of the engine to its event. At once it would need a connection beside that of the tick, and a
+# connection that is used now and then is 45 KB of each of a thousand members.
+ENGINE_PAUSE = 1.0
+# So many times as long as the same words are not repeated it is known how often they were said.
+KEPT_COUNTS = 10
 # Memory for who said what; the oldest are forgotten.
 MOST_REMEMBERED = 4096
 QUEUE_LENGTH = 1000
@@ -65,6 +70,10 @@ class _Repeats:
     since: datetime | None = None  # the first occurrence not yet sent
     count: int = 0
 
+    def is_over(self, clock: float, repeat_after: float) -> bool:
+        """Whether there is nothing to remember: it would be told anew, or was last said long ago."""
+        return clock - self.told > (KEPT_COUNTS if self.count else 1) * repeat_after
+
 
 @dataclass
 class _Budget:
@@ -77,6 +86,7 @@ class _Remembered(OrderedDict[Any, V], Generic[V]):
 
     def keep(self, key: Any, value: V) -> V:
         self[key] = value
+        self.move_to_end(key)
         if len(self) > MOST_REMEMBERED:
             self.popitem(last=False)
         return value
@@ -106,8 +116,13 @@ class Throttle:
             EVENTS_DROPPED.inc()
             return None
         self._repeats.keep((who, type, reason, message), _Repeats(clock))
+        self._forget_told(clock)
         first, count = (repeats.since or now, repeats.count) if repeats is not None else (now, 0)
         return Told(obj, type, reason, message, first, count + 1)
+
+    def _forget_told(self, clock: float) -> None:
+        while (oldest := next(iter(self._repeats.items())))[1].is_over(clock, self._repeat_after):
+            del self._repeats[oldest[0]]
 
     def _spend(self, who: tuple[str, ...], clock: float) -> bool:
         budget = self._budgets.get(who) or self._budgets.keep(who, _Budget(self._burst, clock))
@@ -159,8 +174,10 @@ class Recorder:
         throttle: Throttle | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
+        pause: float = 0.0,
     ) -> None:
         self._post = post
+        self._pause = pause
         self._component = component
         self._throttle = throttle or Throttle()
         self._now = now
@@ -199,6 +216,7 @@ class Recorder:
         """Send what was recorded, in order; never ends by itself."""
         while True:
             await self._filled.wait()
+            await asyncio.sleep(self._pause)
             while self._waiting:
                 await self._send(self._waiting.popleft())
                 await asyncio.sleep(PACE)
@@ -217,4 +235,4 @@ class Recorder:
 def engine_recorder(post: Post, **clocks: Any) -> Recorder:
     """A recorder that speaks as Flagger does, for the Canaries of one member."""
     throttle = Throttle(repeat_after=ENGINE_REPEAT_AFTER, burst=ENGINE_BURST, refill=ENGINE_REFILL)
-    return Recorder(post, component=ENGINE_COMPONENT, throttle=throttle, **clocks)
+    return Recorder(post, component=ENGINE_COMPONENT, throttle=throttle, pause=ENGINE_PAUSE, **clocks)

@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 
-from tests.budgets import fleet, hang, latency, real, rollouts
-from tests.budgets.figures import Figure, table, write
+from tests.budgets import analysis, fleet, hang, latency, real, rollouts
+from tests.budgets.figures import RESULTS, Figure, table, write
 
 MEASUREMENTS = {
     "real": real.measure,
@@ -20,8 +20,8 @@ MEASUREMENTS = {
     "hang": hang.measure,
     "latency": latency.measure,
     "rollouts": rollouts.measure,
+    "analysis": analysis.measure,
 }
-RESULTS = Path("build") / "budgets.json"
 
 
 def main() -> int:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+RESULTS = Path("build") / "budgets.json"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -31,10 +33,13 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def write(figures: Sequence[Figure], path: Path) -> None:
-    """The list that other programs read."""
+    """The list that other programs read; what was measured another time stays in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{key: value for key, value in asdict(figure).items() if key != "raw"} for figure in figures]
-    path.write_text(json.dumps(rows, indent=1) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else []
+    rows = {row["name"]: row for row in before}
+    for figure in figures:
+        rows[figure.name] = {key: value for key, value in asdict(figure).items() if key != "raw"}
+    path.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -43,9 +48,9 @@ def table(figures: Sequence[Figure]) -> str:
     rows += [
         (
             figure.name,
-            _text(figure.value, figure.unit),
-            _text(figure.limit, figure.unit),
-            _text(figure.raw, figure.unit) if figure.raw is not None else "",
+            shown(figure.value, figure.unit),
+            shown(figure.limit, figure.unit),
+            shown(figure.raw, figure.unit) if figure.raw is not None else "",
             "PASSED THE LIMIT" if figure.is_passed else "",
         )
         for figure in figures
@@ -56,5 +61,6 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _text(value: float, unit: str) -> str:
+def shown(value: float, unit: str) -> str:
+    """A value as people read it."""
     return f"{value:.3g} {unit}" if abs(value) < 100 else f"{value:.0f} {unit}"

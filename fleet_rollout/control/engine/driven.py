@@ -15,7 +15,7 @@ from fleet_rollout.control.engine.tick import CANARIES, Outside, Tick
 from fleet_rollout.decide.canary import machine
 from fleet_rollout.decide.canary.claim import conflict, rival
 from fleet_rollout.decide.canary.effects import Emit
-from fleet_rollout.decide.canary.grid import Grid
+from fleet_rollout.decide.canary.grid import Grid, moment
 from fleet_rollout.decide.canary.objects import Object
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.decide.intervals import parse_time, rfc3339
@@ -64,9 +64,9 @@ class Driven:
 
     def _first_grid(self) -> Grid:
         """From the creation on: by the wall clock once, so that a clock that is set later moves no tick."""
-        created = parse_time(self.raw["metadata"]["creationTimestamp"])
-        age = (self._wall() - created).total_seconds()
-        return Grid(self._clock() - max(0.0, age), self._interval)
+        metadata = self.raw["metadata"]
+        age = (self._wall() - parse_time(metadata["creationTimestamp"])).total_seconds()
+        return Grid(self._clock() - max(0.0, age) + moment(metadata["uid"]), self._interval)
 
     @property
     def _interval(self) -> float:
@@ -81,6 +81,7 @@ class Driven:
             return
         before, self.raw = self.raw, raw
         self._notice(rival(before, raw))
+        raw["metadata"].pop("managedFields", None)  # they are larger than all the rest, and nobody reads them again
         if any(raw["metadata"].get(name) != before["metadata"].get(name) for name in TELLING_METADATA):
             self.rival = None
             self.wake()

@@ -112,6 +112,11 @@ class Engine:
             if isinstance(user, Driven):
                 user.wake()
 
+    def forget(self) -> None:
+        """Nobody is to be shown these Canaries any more."""
+        for driven in self._driven.values():
+            self._outside.forget(Subject(driven.raw, self._options()))
+
     async def finish(self) -> None:
         """Begin no tick any more, and wait for those under way."""
         self._is_ending = True

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 
+from fleet_rollout import measures
 from fleet_rollout.control.engine.defaults import default_notifier
 from fleet_rollout.control.engine.dialing import DirectDial
 from fleet_rollout.control.engine.engine import CanaryKey, Engine
@@ -35,15 +35,12 @@ log = logging.getLogger(__name__)
 Scope = tuple[str, ClusterReference]
 ADDRESS_INVALID = "AddressInvalid"
 ALLOWABLE = "write a namespace, service.namespace, an address, a range or a host"
-# How long what a Fleet says is believed, in seconds: it is asked at every tick.
-FLEET_AGE = 1.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Said:
     """What the Fleet of one member says of its engine."""
 
-    at: float
     fleet: Fleet | None
     settings: RolloutEngine
     options: EngineOptions
@@ -73,29 +70,22 @@ class Engines:
         self._governors = Governors(world.store)
         self._bulkheads = Bulkheads()
         self._sites: dict[Scope, _Site] = {}
+        # As long as the Fleet stays what it is: every tick asks.
         self._said: dict[Scope, _Said] = {}
+        self._reaches: dict[tuple[str, str], tuple[Fleet | None, Reach]] = {}
         self._direct: dict[Reach, DirectDial] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._complaints: set[tuple[object, ...]] = set()
 
     def told(self, scope: Scope, event: Event) -> None:
         """The watch of a member's Canaries says something. What is under way is finished, whatever the Fleet says."""
-        is_wanted = self._is_wanted(scope, event)
+        is_wanted = engine_of(self._of(scope).fleet) == "Hub"
         site = self._site(scope) if is_wanted or _is_left_to_us(event) else self._sites.get(scope)
         if site is None:
             return
         site.engine.told(event)
         if not is_wanted and not site.engine.namespaces:
             self._drop(scope)
-
-    def _is_wanted(self, scope: Scope, event: Event) -> bool:
-        """Whether the Fleet gives us the member; asked anew for a Canary that names us, which is not told twice."""
-        if engine_of(self._of(scope).fleet) == "Hub":
-            return True
-        if event.type not in ("ADDED", "MODIFIED") or not is_ours(event.obj, "hub", adopts_plain=False):
-            return False
-        self._said.pop(scope)
-        return engine_of(self._of(scope).fleet) == "Hub"
 
     def problem(self, scope: Scope, namespace: str, name: str) -> str | None:
         """Why a Canary of ours is not driven."""
@@ -114,7 +104,10 @@ class Engines:
 
     def leave(self, scope: Scope) -> None:
         """Nobody looks at the Canaries of this member any more."""
+        if scope in self._sites:
+            self._sites[scope].engine.forget()
         self._drop(scope)
+        self._said.pop(scope, None)
 
     async def finish(self) -> None:
         """Begin no tick any more, and wait for those under way."""
@@ -142,6 +135,8 @@ class Engines:
         if site is None or site.member is not member:
             self._drop(scope)
             site = self._sites[scope] = self._made(scope, member)
+        options = self._of(scope).options
+        measures.show_engine(options.cluster_name, options.mesh_provider)
         return site
 
     def _made(self, scope: Scope, member: Member) -> _Site:
@@ -170,6 +165,7 @@ class Engines:
             return
         for task in site.tasks:
             task.cancel()
+        measures.forget_engine(self._of(scope).options.cluster_name)
         ending = asyncio.create_task(site.engine.close())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
@@ -177,17 +173,21 @@ class Engines:
     # What Fleets say
 
     def _of(self, scope: Scope) -> _Said:
-        said = self._said.get(scope)
-        if said is None or time.monotonic() - said.at > FLEET_AGE:
-            said = self._said[scope] = self._asked(scope)
+        namespace, cluster = scope
+        fleet, said = self._governors.of(namespace, cluster), self._said.get(scope)
+        if said is None or said.fleet is not fleet:
+            said = self._said[scope] = self._read(fleet, cluster.name)
         return said
 
-    def _asked(self, scope: Scope) -> _Said:
-        namespace, cluster = scope
-        fleet = self._governors.of(namespace, cluster)
-        options = options_of(fleet, cluster.name, shortest_interval=self._world.settings.shortest_interval)
+    def _read(self, fleet: Fleet | None, member: str) -> _Said:
+        options = options_of(fleet, member, shortest_interval=self._world.settings.shortest_interval)
         settings = settings_of(fleet)
-        return _Said(time.monotonic(), fleet, settings, options, self._reach(fleet, options, settings))
+        whose = (fleet.metadata.namespace, fleet.metadata.name) if fleet is not None else ("", "")
+        known, reach = self._reaches.get(whose, (None, None))
+        if reach is None or known is not fleet:
+            reach = self._reach(fleet, options, settings)
+            self._reaches[whose] = (fleet, reach)
+        return _Said(fleet, settings, options, reach)
 
     def _reach(self, fleet: Fleet | None, options: EngineOptions, settings: RolloutEngine) -> Reach:
         """The engine's own metrics server is allowed by being named. What cannot be read allows nothing."""

@@ -81,16 +81,19 @@ class Outside:
         self._measuring = Measuring(cluster, sight, bulkheads)
         self._recorder: Recorder = engine_recorder(self._post)
         self._shown: set[str] = set()
-        # What is told of one Canary goes through one lane: its hooks hear of its events in their order.
-        self._lanes = [asyncio.Queue[_Told](MOST_TOLD) for _ in range(TELLERS)]
+        # What is told of one Canary goes through one lane: its hooks hear of its events in their order. Most members
+        # need none.
+        self._lanes: dict[int, asyncio.Queue[_Told]] = {}
+        self._tellers: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """Send events, and tell event hooks, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._recorder.run())
             group.create_task(self._sender.run())
-            for lane in self._lanes:
+            for lane in self._lanes.values():
                 group.create_task(self._tell(lane))
+            self._tellers = group
 
     # Waited for
 
@@ -121,11 +124,20 @@ class Outside:
             told = hooks.event_payload(
                 subject, hook, effect.type, effect.message, now=datetime.now(UTC), phase=effect.phase
             )
-            lane = self._lanes[crc32(subject.full_name.encode()) % TELLERS]
+            lane = self._lane(subject)
             if lane.full():  # a hook that is too slow for its Canary's events misses the oldest
                 lane.get_nowait()
                 lane.task_done()
             lane.put_nowait(_Told(subject, hook, told))
+
+    def _lane(self, subject: Subject) -> asyncio.Queue[_Told]:
+        number = crc32(subject.full_name.encode()) % TELLERS
+        lane = self._lanes.get(number)
+        if lane is None:
+            lane = self._lanes[number] = asyncio.Queue(MOST_TOLD)
+            if self._tellers is not None:
+                self._tellers.create_task(self._tell(lane))
+        return lane
 
     def record(self, obj: Mapping[str, Any], effect: Emit) -> None:
         """An Event about any object of the member."""
@@ -159,7 +171,7 @@ class Outside:
 
     async def finish(self) -> None:
         """Returns when all of it has been sent, or given up; `run` has to go on meanwhile."""
-        told = (lane.join() for lane in self._lanes)
+        told = (lane.join() for lane in self._lanes.values())
         await asyncio.gather(self._recorder.finished(), self._sender.finished(), *told)
 
     async def _post(self, event: dict[str, Any]) -> None:

@@ -77,11 +77,16 @@ class Sight:
     # Reading
 
     async def read(self, refs: Iterable[Ref], *, oldest: float = AGE_IN_ANALYSIS) -> dict[Ref, Object | None]:
-        """The objects, from memory where they are known to be as they were; callers must not change them."""
-        wanted = list(dict.fromkeys(refs))
-        stale = [ref for ref in wanted if not self._is_fresh(ref, oldest)]
-        await asyncio.gather(*map(self._fetch, stale))
-        return {ref: self._seen[ref].obj for ref in wanted}
+        """The objects, from memory where they are known to be as they were; callers must not change them.
+
+        One after the other: many at once would leave every member with a connection more than it needs.
+        """
+        found: dict[Ref, Object | None] = {}
+        for ref in dict.fromkeys(refs):
+            if not self._is_fresh(ref, oldest):
+                await self._fetch(ref)
+            found[ref] = self._seen[ref].obj
+        return found
 
     async def reread(self, ref: Ref) -> Object | None:
         """The object, from the API server."""
@@ -90,7 +95,8 @@ class Sight:
 
     async def refresh(self, refs: Iterable[Ref]) -> None:
         """Ask the API server for these now, whatever is known of them."""
-        await asyncio.gather(*map(self._fetch, dict.fromkeys(refs)))
+        for ref in dict.fromkeys(refs):
+            await self._fetch(ref)
 
     def known(self, ref: Ref) -> Object | None:
         """The object as it was last seen."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_rollout.decide.canary.grid import Grid
+from fleet_rollout.decide.canary.grid import Grid, moment
 
 TIMES = st.floats(0, 1e6)
 
@@ -41,3 +43,10 @@ def test_a_restart_finds_the_same_points(anchor: float, now: float, interval: fl
     assert due >= min(now, anchor) - 1e-6
     assert due - max(now, anchor) <= interval + 1e-6
     assert abs(round((due - anchor) / interval) - (due - anchor) / interval) < 1e-6
+
+
+def test_what_a_second_has_created_is_spread_over_it() -> None:
+    moments = sorted(moment(f"uid-{number}") for number in range(1000))
+    assert 0 <= moments[0] < 0.01 < 0.99 < moments[-1] < 1
+    assert max(after - before for before, after in pairwise(moments)) < 0.02
+    assert moment("uid-1") == moment("uid-1")

@@ -126,6 +126,21 @@ def test_memory_of_who_said_what_is_bounded(admit, monkeypatch):
     assert admit(obj=application("a0")) is not None
 
 
+def test_what_was_told_long_ago_needs_no_memory(clock):
+    throttle = events.Throttle(repeat_after=10, burst=10_000)
+
+    def say(message):
+        return throttle.admit(application(), "Normal", "R", message, now=clock.now(), clock=clock.seconds)
+
+    assert [told is not None for told in (say("often"), say("often"), say("often"))] == [True, False, False]
+    for clock.seconds in range(1, 90):
+        say(f"m{clock.seconds}")
+    assert say("often").count == 3
+    for clock.seconds in range(90, 1000):
+        say(f"m{clock.seconds}")
+    assert len(throttle._repeats) < 20
+
+
 @pytest.fixture
 async def running(clock):
     """A recorder at work; `sent` is what reached the API server, `fail` makes it refuse."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 
 import aiohttp
 import pytest
@@ -176,6 +177,21 @@ async def test_metrics_are_served_and_a_lost_cluster_leaves_them():
         measures.forget_cluster("gone")
         _, text = await get(f"{url}/metrics")
         assert 'cluster="gone"' not in text
+
+
+async def test_a_long_page_of_metrics_holds_nothing_else_up():
+    is_going_on = threading.Event()
+
+    def slow() -> float:
+        return float(is_going_on.wait(10))
+
+    measures.WATCH_AGE.labels(cluster="slow").set_function(slow)
+    async with serve("127.0.0.1:0", Probes(lambda: None, lambda: None)) as url:
+        page = asyncio.create_task(get(f"{url}/metrics"))
+        assert await get(f"{url}/healthz") == (200, "ok")
+        is_going_on.set()
+        assert 'fleet_rollout_watch_age_seconds{cluster="slow"} 1.0' in (await page)[1]
+    measures.forget_cluster("slow")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:none", "203.0.113.1:1"])
