@@ -17,7 +17,7 @@ MEMBER_CRDS = Path(__file__).parents[2] / "config" / "crd" / "member"
 def plain(story: Any) -> Object:
     metrics = [
         {"name": "request-success-rate", "interval": "5s", "thresholdRange": {"min": 99}},
-        {"name": "request-duration", "interval": "5s", "thresholdRange": {"max": 900}},
+        {"name": "request-duration", "interval": "5s", "thresholdRange": {"max": 5000}},
     ]
     return {
         "apiVersion": "flagger.app/v1beta1",
