@@ -11,7 +11,7 @@ from collections import deque
 
 # Always so many, for one slow request must not hold up the next; and one more for each of so many that wait.
 FEW = 2
-WORTH_A_CONNECTION = 8
+WORTH_A_CONNECTION = 32
 
 
 class Slots:

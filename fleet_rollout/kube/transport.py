@@ -365,7 +365,17 @@ class _Rest(RESTClientObject):
 
     def _create_connector(self) -> aiohttp.TCPConnector:
         # The slots limit requests; watches must never wait for a connection.
-        return aiohttp.TCPConnector(limit=0, ssl=self.ssl_context, keepalive_timeout=KEEP_ALIVE)
+        return _Warmest(limit=0, ssl=self.ssl_context, keepalive_timeout=KEEP_ALIVE)
+
+
+class _Warmest(aiohttp.TCPConnector):
+    """Hands out the connection that was used last. aiohttp takes turns, so that none idles out after a busy moment."""
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        idle = self._conns.get(key)
+        if idle and idle[-1][0] is protocol:
+            idle.rotate(1)
 
 
 def open_session(

@@ -97,6 +97,23 @@ async def test_broken_json_is_no_answer(serve, open_cluster, quick):
     assert (await fails(open_cluster(await serve(broken), quick))).fact == "answered 200 with broken JSON"
 
 
+async def test_after_a_busy_moment_one_connection_is_used_and_the_others_idle_out(serve, open_cluster, quick):
+    together, ports = asyncio.Barrier(2), []
+
+    async def answer(request: web.Request) -> web.Response:
+        ports.append(request.transport.get_extra_info("peername")[1])
+        if len(ports) <= 2:
+            await together.wait()
+        return web.json_response({"gitVersion": "v1"})
+
+    cluster = open_cluster(await serve(answer), quick)
+    await asyncio.gather(cluster.server_version(), cluster.server_version())
+    for _ in range(4):
+        await cluster.server_version()
+    assert len(set(ports[:2])) == 2
+    assert len(set(ports[2:])) == 1
+
+
 async def test_an_endless_body_is_cut_at_the_cap(serve, open_cluster, settings):
     sent = 0
 
