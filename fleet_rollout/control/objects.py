@@ -23,6 +23,7 @@ from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.health import Checks, compiled, unhealthy
 from fleet_rollout.kube.prune import Pruner
+from fleet_rollout.kube.settled import Settled
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
 
 LISTED = 20
@@ -55,6 +56,11 @@ class Objects:
         self._world = world
         self._targets = targets
         self._artifacts = artifacts
+        self._settled: dict[Key, Settled] = {}
+
+    def forget(self, key: Key) -> None:
+        """The ClusterSync is gone."""
+        self._settled.pop(key, None)
 
     async def render(self, sync: ClusterSync) -> Sequence[dict[str, Any]]:
         """What the policy wants on the cluster. Shared by every cluster: not to be changed."""
@@ -99,7 +105,10 @@ class Objects:
     ) -> list[Change]:
         sync = draft.sync
         owner, impersonate = self._targets.owner(sync), self._targets.impersonate(sync)
-        applier = Applier(cluster, owner, self._world.settings, impersonate=impersonate, at_once=at_once)
+        settled = self._settled.setdefault(draft.key, Settled(self._world.clock))
+        applier = Applier(
+            cluster, owner, self._world.settings, impersonate=impersonate, at_once=at_once, settled=settled
+        )
         attributions = Attributions(draft, cluster, wanted, objects, applier.seen)
 
         async def before_write(entries: list[InventoryEntry]) -> None:

@@ -63,6 +63,7 @@ class SyncReconciler:
         if obj is None:
             self._memory.pop(key, None)
             self._rollouts.forget(key)
+            self._objects.forget(key)
             return None
         draft = self._draft(obj)
         if draft.sync.metadata.deletion_timestamp:

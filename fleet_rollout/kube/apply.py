@@ -1,7 +1,8 @@
 """Brings objects to what Git says, in Flux's stages: dry runs of a whole stage first, then its writes, then its wait.
 
 Nothing of a stage is written while any of its dry runs fails, and nothing at all before the caller has recorded the
-new inventory. An object of another owner is never written. A changed object costs two requests, an unchanged one one.
+new inventory. An object of another owner is never written. A changed object costs two requests, an unchanged one one,
+and one that is known to be as wanted none.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from fleet_rollout.kube import refusals
 from fleet_rollout.kube.changes import Action, Change
 from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind
 from fleet_rollout.kube.live import Object, Reader, each, poll
+from fleet_rollout.kube.settled import Settled
 from fleet_rollout.kube.writer import ReplicaRule, Step, Writer
 from fleet_rollout.settings import Settings
 from fleet_rollout_api.cluster_sync import InventoryEntry
 
 __all__ = ["Applier", "Change", "Owner", "ReplicaRule"]
+
+AS_WANTED = frozenset({"unchanged", "created", "configured"})
 
 BeforeWrite = Callable[[list[InventoryEntry]], Awaitable[None]]
 
@@ -44,14 +48,19 @@ class Applier:
         impersonate: str | None = None,
         manager: str = MANAGER_SYNC,
         at_once: int | None = None,
+        settled: Settled | None = None,
     ) -> None:
-        """With at most `at_once` requests in flight where that is less than the cluster may have."""
+        """With at most `at_once` requests in flight where that is less than the cluster may have.
+
+        `settled` is what earlier passes of the same ClusterSync know, and is told of this one.
+        """
         self._cluster = cluster
         self._manager = manager
         self._owner = owner
         self._patience = settings.stage_wait
         most = settings.member_in_flight
         self._reader = Reader(cluster, min(at_once or most, most), impersonate)
+        self._settled = settled
         self.seen: dict[Ref, Object] = {}  # objects that exist, as they were last read or written
 
     async def plan_and_apply(
@@ -69,10 +78,13 @@ class Applier:
         """
         desired = [with_labels(normalize(obj), self._owner.labels) for obj in sort_for_apply(objects)]
         writer = Writer(self._cluster, self._reader, self._owner, force, replicas, self._patience, self._manager)
-        run = _Run(writer, self._reader, before_write, [object_id(obj) for obj in desired], self.seen)
+        inventory, settled = [object_id(obj) for obj in desired], self._settled or Settled()
+        run = _Run(writer, self._reader, before_write, inventory, self.seen, settled)
         with run.named_in_errors():
             for number, stage_objects in groupby(desired, key=lambda obj: stage(ref_of(obj))):
                 await run.one_stage(list(stage_objects), is_awaited=number in AWAITED_STAGES)
+        as_wanted = {ref: obj for ref, obj in self.seen.items() if run.actions.get(ref) in AS_WANTED}
+        settled.keep(desired, as_wanted)
         return run.in_order()
 
 
@@ -85,6 +97,7 @@ class _Run:
     before_write: BeforeWrite
     inventory: list[InventoryEntry]
     seen: dict[Ref, Object]
+    settled: Settled
     actions: dict[Ref, Action] = field(default_factory=dict)
     new_kinds: set[tuple[str, str]] = field(default_factory=set)
     has_recorded: bool = False
@@ -115,7 +128,11 @@ class _Run:
         live = await self._live([ref_of(obj) for obj in objects])
 
         async def planned(obj: Object) -> Step:
-            return await self.writer.plan(obj, live.get(ref_of(obj)))
+            ref = ref_of(obj)
+            found = live.get(ref)
+            if self.settled.holds(obj, found):
+                return Step(ref, obj, found, "keep")
+            return await self.writer.plan(obj, found)
 
         return await each(planned, objects, self.reader.at_once)
 
