@@ -36,9 +36,6 @@ REFILL = 60.0
 ENGINE_COMPONENT = "flagger"
 ENGINE_REASON = "Synced"
 ENGINE_REPEAT_AFTER, ENGINE_BURST, ENGINE_REFILL = 60.0, 100, 10.0
-# Least time from a word of the engine to its event. At once it would need a connection beside that of the tick, and a
-# connection that is used now and then is 45 KB of each of a thousand members.
-ENGINE_PAUSE = 1.0
 # So many times as long as the same words are not repeated it is known how often they were said.
 KEPT_COUNTS = 10
 # Memory for who said what; the oldest are forgotten.
@@ -174,10 +171,8 @@ class Recorder:
         throttle: Throttle | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
-        pause: float = 0.0,
     ) -> None:
         self._post = post
-        self._pause = pause
         self._component = component
         self._throttle = throttle or Throttle()
         self._now = now
@@ -216,7 +211,6 @@ class Recorder:
         """Send what was recorded, in order; never ends by itself."""
         while True:
             await self._filled.wait()
-            await asyncio.sleep(self._pause)
             while self._waiting:
                 await self._send(self._waiting.popleft())
                 await asyncio.sleep(PACE)
@@ -235,4 +229,4 @@ class Recorder:
 def engine_recorder(post: Post, **clocks: Any) -> Recorder:
     """A recorder that speaks as Flagger does, for the Canaries of one member."""
     throttle = Throttle(repeat_after=ENGINE_REPEAT_AFTER, burst=ENGINE_BURST, refill=ENGINE_REFILL)
-    return Recorder(post, component=ENGINE_COMPONENT, throttle=throttle, pause=ENGINE_PAUSE, **clocks)
+    return Recorder(post, component=ENGINE_COMPONENT, throttle=throttle, **clocks)

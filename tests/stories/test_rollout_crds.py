@@ -18,6 +18,8 @@ from tests.stories.rollouts import TESTER, Place, custom_metric, files, policy, 
 SYNC = "web-0-attachedcluster-spare"
 KINDS = ("canaries", "metrictemplates", "alertproviders")
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+# The API server takes its time to end the objects of a definition first.
+LONG = 180.0
 LABEL = "apps.kurator.dev/installed-by"
 
 
@@ -38,7 +40,7 @@ async def bare(spare: Any, eventually: Any) -> AsyncIterator[Any]:
         async def are_gone() -> bool:
             return [await find(spare, kind) for kind in KINDS] == [None] * len(KINDS)
 
-        await eventually(are_gone)
+        await eventually(are_gone, LONG)
 
     await without()
     yield spare

@@ -46,7 +46,7 @@ async def test_an_allowed_address_that_cannot_be_read_is_told_once_on_the_fleet(
     recorder, store = Recorded(), OneFleet("vault.secrets:8200", "0x7f.1", "monitoring")
     engines = Engines(SimpleNamespace(settings=Settings(), store=store, recorder=recorder))  # type: ignore[arg-type]
     for _ in range(2):
-        reach = engines._asked(SCOPE).reach
+        reach = engines._of(SCOPE).reach
         assert reach.names_service("vault", "secrets", 8200)
         assert reach.namespaces == {"monitoring"}
     message = (
@@ -54,6 +54,6 @@ async def test_an_allowed_address_that_cannot_be_read_is_told_once_on_the_fleet(
         "write four decimal parts; write a namespace, service.namespace, an address, a range or a host"
     )
     assert recorder.told == [("Fleet apps/fleet", "AddressInvalid", message)]
-    engines._world.store = OneFleet("0x7f.1", generation=2)  # type: ignore[assignment]
-    engines._asked(SCOPE)
+    store.fleet = OneFleet("0x7f.1", generation=2).fleet
+    engines._of(SCOPE)
     assert len(recorder.told) == 2
