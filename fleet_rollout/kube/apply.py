@@ -84,7 +84,8 @@ class Applier:
             for number, stage_objects in groupby(desired, key=lambda obj: stage(ref_of(obj))):
                 await run.one_stage(list(stage_objects), is_awaited=number in AWAITED_STAGES)
         as_wanted = {ref: obj for ref, obj in self.seen.items() if run.actions.get(ref) in AS_WANTED}
-        settled.keep(desired, as_wanted)
+        sent = [writer.sent(ref, obj, as_wanted[ref]) for obj in desired if (ref := ref_of(obj)) in as_wanted]
+        settled.keep(sent, as_wanted)
         return run.in_order()
 
 
@@ -130,7 +131,7 @@ class _Run:
         async def planned(obj: Object) -> Step:
             ref = ref_of(obj)
             found = live.get(ref)
-            if self.settled.holds(obj, found):
+            if found is not None and self.settled.holds(self.writer.sent(ref, obj, found), found):
                 return Step(ref, obj, found, "keep")
             return await self.writer.plan(obj, found)
 

@@ -29,20 +29,19 @@ class Settled:
         self._looked = float("-inf")
         self._known: dict[Ref, tuple[bytes, tuple[str, str]]] = {}
 
-    def holds(self, desired: Object, live: Object | None) -> bool:
-        """Whether `live` is known to be as `desired` says."""
-        if live is None or self._clock() - self._looked > BELIEVED:
+    def holds(self, sent: Object, live: Object) -> bool:
+        """Whether `live` is known to be as `sent` says: the manifest as it would be sent."""
+        if self._clock() - self._looked > BELIEVED:
             return False
-        known = self._known.get(ref_of(desired))
-        return known is not None and known == (_content(desired), _version(live))
+        known = self._known.get(ref_of(sent))
+        return known is not None and known == (_content(sent), _version(live))
 
-    def keep(self, desired: Iterable[Object], live: Mapping[Ref, Object]) -> None:
-        """Take note of a whole pass: `live` are the objects that are as wanted now."""
+    def keep(self, sent: Iterable[Object], live: Mapping[Ref, Object]) -> None:
+        """Take note of a whole pass: `live` are the objects that are as wanted now, `sent` what each has been sent."""
         if self._clock() - self._looked > BELIEVED:
             self._looked = self._clock()
-        found = {ref_of(obj): obj for obj in desired}
-        versions = {ref: _version(obj) for ref, obj in live.items() if ref in found}
-        self._known = {ref: (_content(found[ref]), version) for ref, version in versions.items() if all(version)}
+        found = ((ref, obj, _version(live[ref])) for ref, obj in ((ref_of(each), each) for each in sent))
+        self._known = {ref: (_content(obj), version) for ref, obj, version in found if all(version)}
 
 
 def _version(live: Object) -> tuple[str, str]:

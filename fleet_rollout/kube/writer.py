@@ -81,7 +81,7 @@ class Writer:
             if decided := self._without_dry_run(ref, desired, live):
                 return decided
             try:
-                answer, created = await self._apply(ref, self._sent(ref, desired, live), dry_run=True)
+                answer, created = await self._apply(ref, self.sent(ref, desired, live), dry_run=True)
             except ApiError as error:
                 return await self._plan_refused(ref, desired, live or await self._existing(ref, error), error)
             if live is None and not created:
@@ -119,7 +119,7 @@ class Writer:
             live = await self._on_fresh(ref, live, lambda obj: self._take_over(ref, step.desired, obj))
             live = await self._on_fresh(ref, live, lambda obj: self._hand_over_replicas(ref, obj))
         with refusals.answers(ref, "apply"):
-            answer, created = await self._apply(ref, self._sent(ref, step.desired, live))
+            answer, created = await self._apply(ref, self.sent(ref, step.desired, live))
         if created:
             return "created", answer
         is_changed = step.live is None or has_drifted(step.live, answer)
@@ -194,7 +194,7 @@ class Writer:
         answer, _ = await self._apply(ref, scale, manager=MANAGER_SCALE)
         return answer
 
-    def _sent(self, ref: Ref, desired: Object, live: Object | None) -> Object:
+    def sent(self, ref: Ref, desired: Object, live: Object | None) -> Object:
         """The manifest as it is sent: without replicas where a rollout scales a workload that exists.
 
         With the UID, so that a workload deleted in between is not created with one replica.
