@@ -5,6 +5,7 @@ Planning only reads and dry-runs. Writing is safe to stop at any line: whatever 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -30,6 +31,8 @@ from fleet_rollout.kube.live import Object, Reader, poll
 REPLICAS = ("spec", "replicas")
 # How often a write is tried again on a fresh object when somebody else wrote in between.
 ATTEMPTS = 3
+# A workload whose Pods are starting is written by its controller every moment: this one waits, longer each time (s).
+FRESH_ATTEMPTS, FRESH_PAUSE = 7, 0.02
 # Kinds whose validity does not depend on their name: under another name, an immutable field is told from a mistake.
 PROBED = frozenset({"ConfigMap", "Secret", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
 
@@ -206,12 +209,15 @@ class Writer:
 
     async def _on_fresh(self, ref: Ref, live: Object | None, write: Callable[[Object], Awaitable[Object]]) -> Object:
         """Carry out a write that names the resourceVersion, on a newer object where another writer was faster."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, FRESH_ATTEMPTS + 1):
             assert live is not None
             try:
                 return await write(live)
             except ApiError as error:
-                newer = await self.reader.get(ref) if error.is_conflict and attempt < ATTEMPTS else None
+                newer = None
+                if error.is_conflict and attempt < FRESH_ATTEMPTS:
+                    await asyncio.sleep(FRESH_PAUSE * 2 ** (attempt - 1))
+                    newer = await self.reader.get(ref)
                 if newer is None:
                     with refusals.answers(ref, "metadata.managedFields cleanup"):
                         raise error

@@ -8,6 +8,7 @@ import pytest
 
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube.apply import ReplicaRule
+from fleet_rollout.kube.errors import ApiError
 
 
 @pytest.fixture
@@ -66,6 +67,23 @@ async def test_then_the_live_value_gets_another_owner_and_git_lets_go(
     requests.forget()
     assert await apply(make.deployment("web", replicas=5), replicas=rule) == lines
     assert requests.verbs == {"get": 1, "dry run": 1}
+
+
+async def test_a_workload_that_its_controller_keeps_writing_is_handed_over_all_the_same(
+    apply, make, rule, cluster, monkeypatch, owners
+):
+    await apply(make.deployment("web", replicas=3), replicas=rule)
+    sent, others = cluster.apply, iter(range(5))
+
+    async def outrun(resource, obj, **given):
+        if given["manager"] == "fleet-rollout-scale" and next(others, None) is not None:
+            raise ApiError(409, "Conflict", "the object has been modified")
+        return await sent(resource, obj, **given)
+
+    monkeypatch.setattr(cluster, "apply", outrun)
+    await apply(make.deployment("web", replicas=3), replicas=rule)
+    assert next(others, None) is None
+    assert await owners() == {"fleet-rollout-scale"}
 
 
 async def test_what_the_engine_scales_is_not_fought(apply, make, rule, replicas, scale):
