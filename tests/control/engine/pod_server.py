@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import http.server
 import json
+import socketserver
 import ssl
 import sys
 import time
@@ -58,8 +59,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # that of HTTPServer asks the DNS for the name of this machine
+
+
 def main(port: str, *pair: str) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
+    server = Server(("127.0.0.1", int(port)), Handler)
     if pair:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*pair)

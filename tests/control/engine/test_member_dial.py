@@ -84,6 +84,12 @@ class There:
         slices = await self.api.items(path, labelSelector=label)
         return any(e["conditions"].get("ready") for each in slices for e in each.get("endpoints") or [])
 
+    async def describe(self, name: str) -> str:
+        """Pod and EndpointSlices of one that does not become ready."""
+        slices = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        pod = await self.api.get(f"{self.path('pods')}/{name}-0")
+        return json.dumps({"pod": pod["status"], "slices": await self.api.items(slices)}, indent=1)
+
     async def ask(self, url: str, method: str = "GET", **options: Any) -> tuple[int, Any]:
         given = {"headers": USER, "timeout": 20.0} | options
         status, body = await self.dial().request(method, url, **given)
@@ -118,12 +124,17 @@ async def there(
     cluster = Cluster(connection, Settings())
     found = There(member, name, cluster)
     pair = Authority.create("unknown").serving(["elsewhere.example.com"]).write(tmp_path_factory.mktemp("tls"), "pod")
-    await found.bring("guarded", container("plain", PORT), container("secure", SECURE, *pair))
-    await eventually(lambda: found.is_ready("guarded"))
-    yield found
-    await found.close()
-    await cluster.close()
-    await member.api.delete(f"/api/v1/namespaces/{name}")
+    try:
+        await found.bring("guarded", container("plain", PORT), container("secure", SECURE, *pair))
+        try:
+            await eventually(lambda: found.is_ready("guarded"), timeout=120)
+        except pytest.fail.Exception:
+            pytest.fail(await found.describe("guarded"))
+        yield found
+    finally:
+        await found.close()
+        await cluster.close()
+        await member.api.delete(f"/api/v1/namespaces/{name}")
 
 
 async def test_credentials_reach_a_service_that_demands_them(there: There) -> None:
