@@ -1,7 +1,8 @@
 """A queue of keys: never of events, so that any number of changes to one object is one piece of work.
 
 A key that is added twice keeps the earlier time and the higher priority. One worker has a key at a
-time; a key added while it is worked on is handed out again afterwards.
+time; a key added while it is worked on is handed out again afterwards. Keys may share a lane, of which only
+so many are handed out at a time: work that waits for one slow member leaves workers for the others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -31,14 +33,23 @@ class _Entry:
 
 
 class Queue(Generic[K]):
-    """`clock` gives seconds on a monotonic scale; every method but `get` returns at once."""
+    """`clock` gives seconds on a monotonic scale; every method but `get` returns at once.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `lane` tells what a key shares with others, None for nothing; `width` is how many keys of a lane are out at a time.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], lane: Callable[[K], Hashable | None] = lambda _: None, width: int = 1
+    ) -> None:
         self._clock = clock
+        self._lane = lane
+        self._width = width
         self._entries: dict[K, _Entry] = {}
         self._later: list[tuple[float, int, K]] = []
         self._now: list[tuple[int, float, int, K]] = []
-        self._busy: dict[K, float] = {}
+        self._busy: dict[K, tuple[float, Hashable | None]] = {}
+        self._out: Counter[Hashable] = Counter()  # keys handed out, by lane
+        self._held: dict[Hashable, list[tuple[int, float, int, K]]] = {}  # what is due while its lane is full
         self._again: dict[K, _Entry] = {}
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
@@ -81,13 +92,25 @@ class Queue(Generic[K]):
                     raise Closed
                 self._promote()
                 while self._now:
-                    _, due, _, key = heapq.heappop(self._now)
+                    row = heapq.heappop(self._now)
+                    _, due, _, key = row
                     entry = self._entries.get(key)
-                    if entry is not None and entry.due == due:
+                    if entry is not None and entry.due == due and self._enters(row):
                         del self._entries[key]
-                        self._busy[key] = self._clock()
                         return key
                 await self._wait()
+
+    def _enters(self, row: tuple[int, float, int, K]) -> bool:
+        """Whether the key is handed out now; where its lane is full the row is held until one of the lane is done."""
+        key = row[-1]
+        lane = self._lane(key)
+        if lane is not None and self._out[lane] >= self._width:
+            self._held.setdefault(lane, []).append(row)
+            return False
+        if lane is not None:
+            self._out[lane] += 1
+        self._busy[key] = (self._clock(), lane)
+        return True
 
     def _promote(self) -> None:
         now = self._clock()
@@ -108,11 +131,22 @@ class Queue(Generic[K]):
 
     def done(self, key: K) -> None:
         """Give `key` back; what was asked for it meanwhile comes into force."""
-        self._busy.pop(key, None)
+        self._leaves(key)
         entry = self._again.pop(key, None)
         if entry is not None:
             self._entries[key] = entry
             self._push(key, entry)
+
+    def _leaves(self, key: K) -> None:
+        _, lane = self._busy.pop(key, (0.0, None))
+        if lane is None:
+            return
+        self._out[lane] -= 1
+        if not self._out[lane]:
+            del self._out[lane]
+        for row in self._held.pop(lane, ()):
+            heapq.heappush(self._now, row)
+        self._changed.set()
 
     def __len__(self) -> int:
         return len(self._entries) + len(self._again)
@@ -122,5 +156,5 @@ class Queue(Generic[K]):
         now = self._clock()
         # Of copies, for whoever writes the metrics page does it in a thread.
         late = [now - entry.due for entry in list(self._entries.values()) if entry.due <= now]
-        late += [now - since for since in list(self._busy.values())]
+        late += [now - since for since, _ in list(self._busy.values())]
         return max(late, default=0.0)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -53,6 +54,7 @@ WATCHED_BY_KOPF = (APPLICATIONS, FLEETS, ATTACHED_CLUSTERS, CLUSTERS)
 RELIST = 300.0
 STUCK = 1800.0
 MEMBER_WORKERS = 32
+LANES = 8  # members that hang at the same time before the others find no worker
 APPLICATION_WORKERS = 8
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 
@@ -206,7 +208,9 @@ class Service:
         clock = asyncio.get_running_loop().time
         hub = Cluster(self._connection, settings, fence=leadership.check)
         members = Members(settings, fence=leadership.check, host=self._connection)
-        queues = Queues(Queue[Key](clock), Queue[Key](clock), Queue[Key](clock), Queue[Key](clock))
+        store = Store()
+        syncs = Queue[Key](clock, partial(member_of, store), max(1, settings.workers // LANES))
+        queues = Queues(Queue[Key](clock), Queue[Key](clock), syncs, Queue[Key](clock))
         observe(queues)
         try:
             yield World(
@@ -214,7 +218,7 @@ class Service:
                 hub=hub,
                 hub_uid=await self._hub_uid(hub),
                 members=members,
-                store=Store(),
+                store=store,
                 queues=queues,
                 sources=self._sources,
                 renderer=self._renderer,
@@ -301,6 +305,13 @@ class Service:
 def connect(settings: Settings) -> Connection:
     """The way to the hub: a kubeconfig file, else the Pod's service account."""
     return connection_from_file(settings.kubeconfig) if settings.kubeconfig else in_cluster()
+
+
+def member_of(store: Store, key: Key) -> tuple[str, str, str] | None:
+    """Namespace, kind and name of the cluster that a ClusterSync writes to; None where it is not known."""
+    obj = store.get(CLUSTER_SYNCS.plural, key)
+    cluster = (obj or {}).get("spec", {}).get("cluster")
+    return (key.namespace, cluster["kind"], cluster["name"]) if cluster else None
 
 
 def observe(queues: Queues) -> None:

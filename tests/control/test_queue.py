@@ -117,3 +117,46 @@ async def test_a_closed_queue_hands_out_nothing_and_lets_waiting_workers_go(queu
     with pytest.raises(Closed):
         await queue.get()
     queue.done("busy")
+
+
+async def test_a_full_lane_leaves_the_workers_to_the_others(clock: Clock) -> None:
+    queue: Queue[str] = Queue(clock, lane=lambda key: key[0], width=2)
+    for key in ("a1", "a2", "a3", "a4", "b1"):
+        queue.add(key)
+    assert [await queue.get() for _ in range(3)] == ["a1", "a2", "b1"]
+    waiting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    queue.done("a1")
+    assert await asyncio.wait_for(waiting, 1) == "a3"
+    queue.done("a2")
+    assert await asyncio.wait_for(queue.get(), 1) == "a4"
+
+
+async def test_what_is_held_back_keeps_its_priority_and_can_be_forgotten(clock: Clock) -> None:
+    queue: Queue[str] = Queue(clock, lane=lambda _: "all")
+    queue.add("first")
+    assert await queue.get() == "first"
+    for key in ("slow", "gone"):
+        queue.add(key, priority=BACKGROUND)
+    waiting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    queue.add("live")
+    queue.forget("gone")
+    queue.done("first")
+    assert await asyncio.wait_for(waiting, 1) == "live"
+    queue.done("live")
+    assert await asyncio.wait_for(queue.get(), 1) == "slow"
+    queue.done("slow")
+    assert len(queue) == 0
+
+
+async def test_a_key_that_moves_to_another_lane_leaves_the_one_it_entered(clock: Clock) -> None:
+    lanes = {"a": 1, "b": 1}
+    queue: Queue[str] = Queue(clock, lane=lanes.get)
+    queue.add("a")
+    assert await queue.get() == "a"
+    lanes["a"] = 2
+    queue.add("b")
+    queue.done("a")
+    assert await asyncio.wait_for(queue.get(), 1) == "b"
