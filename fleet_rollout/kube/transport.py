@@ -27,6 +27,7 @@ from prometheus_client import Counter
 from yarl import URL
 
 from fleet_rollout import measures
+from fleet_rollout.kube.connector import Connector
 from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.kube.slots import Slots
 
@@ -40,7 +41,6 @@ READ_BUFFER = 2**18
 # A websocket's other side may be gone; then nobody answers our goodbye.
 WEBSOCKET_CLOSE = 0.5
 REDIRECTED = "answered {} (redirects are not followed); put the final address into the kubeconfig"
-KEEP_ALIVE = 75.0  # the API server closes what is idle for 90 s
 
 # How often, and for how long at most, a server's own "try again" is obeyed before the caller hears of it.
 ATTEMPTS = 3
@@ -361,21 +361,10 @@ class Transport:
 
 
 class _Rest(RESTClientObject):
-    """Keeps idle connections longer than a member check's interval, so that a check costs no TLS handshake."""
+    """The official client's, with connections that are kept as ours are."""
 
     def _create_connector(self) -> aiohttp.TCPConnector:
-        # The slots limit requests; watches must never wait for a connection.
-        return _Warmest(limit=0, ssl=self.ssl_context, keepalive_timeout=KEEP_ALIVE)
-
-
-class _Warmest(aiohttp.TCPConnector):
-    """Hands out the connection that was used last. aiohttp takes turns, so that none idles out after a busy moment."""
-
-    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        super()._release(key, protocol, should_close=should_close)
-        idle = self._conns.get(key)
-        if idle and idle[-1][0] is protocol:
-            idle.rotate(1)
+        return Connector(self.ssl_context)
 
 
 def open_session(

@@ -10,7 +10,7 @@ import struct
 import pytest
 from aiohttp import web
 
-from fleet_rollout.kube import errors
+from fleet_rollout.kube import connector, errors
 from fleet_rollout.kube.client import ApiError, Cluster, Connection, Resource, Unreachable
 from fleet_rollout.lab.certificates import Authority
 
@@ -112,6 +112,28 @@ async def test_after_a_busy_moment_one_connection_is_used_and_the_others_idle_ou
         await cluster.server_version()
     assert len(set(ports[:2])) == 2
     assert len(set(ports[2:])) == 1
+
+
+async def test_the_further_connections_of_a_busy_moment_end_soon_after_it(
+    serve, open_cluster, quick, eventually, monkeypatch
+):
+    monkeypatch.setattr(connector, "SPARE_KEEP_ALIVE", 0.05)
+    together, transports = asyncio.Barrier(2), []
+
+    async def answer(request: web.Request) -> web.Response:
+        transports.append(request.transport)
+        if len(transports) <= 2:
+            await together.wait()
+        return web.json_response({"gitVersion": "v1"})
+
+    async def one_is_left() -> bool:
+        return sum(not transport.is_closing() for transport in transports[:2]) == 1
+
+    cluster = open_cluster(await serve(answer), quick)
+    await asyncio.gather(cluster.server_version(), cluster.server_version())
+    await eventually(one_is_left)
+    await cluster.server_version()
+    assert transports[2] in transports[:2]
 
 
 async def test_an_endless_body_is_cut_at_the_cap(serve, open_cluster, settings):
