@@ -81,7 +81,7 @@ class Settings:
     # Status
     status_interval: float = _setting(1.0, "least time between two status writes of one Application")
     status_max_bytes: int = _setting(300 * 1024, "an Application's status above this is compacted")
-    status_bytes_per_second: int = _setting(30 * 1024, "status bytes per Application and second")
+    status_bytes_per_second: int = _setting(30_000, "status bytes per Application and second")
 
     # Listeners
     artifact_address: str = _setting("127.0.0.1:9790", "where artifacts are served")
