@@ -141,7 +141,8 @@ class Connection(asyncio.Protocol):
             return
         params = dict(parse_qsl(query))
         if "watch" in params:
-            self.watch(cluster, scope_of(f"/{rest}"), is_metadata=is_metadata)
+            since = int(params.get("resourceVersion") or 0)
+            self.watch(cluster, scope_of(f"/{rest}"), since, is_metadata=is_metadata)
             return
         code, content = Handler(self.site, cluster).answer(method, f"/{rest}", params, body)
         self.send(code, metadata_of(content) if is_metadata and code == 200 else content)
@@ -157,12 +158,16 @@ class Connection(asyncio.Protocol):
         if f"/{HANGING}:" not in path:
             self.send(200, sample("1" if "vector" in query else "99.9"))
 
-    def watch(self, cluster: Virtual, scope: tuple[str, str, str], *, is_metadata: bool) -> None:
+    def watch(self, cluster: Virtual, scope: tuple[str, str, str], since: int, *, is_metadata: bool) -> None:
+        """What was changed after `since` comes first; what was deleted since then is not told."""
         self.site.counts["watch"] += 1
         self.watched = (cluster, scope)
         self.is_metadata = is_metadata
         cluster.watches.setdefault(scope, set()).add(self)
         self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for (group, plural, namespace, _), stored in cluster.objects.items():
+            if stored.version > since and (group, plural) == scope[:2] and scope[2] in ("", namespace):
+                self.event("MODIFIED", metadata_of(stored.body) if is_metadata else stored.body)
 
     def event(self, kind: str, body: bytes) -> None:
         line = b'{"type":"%s","object":%s}\n' % (kind.encode(), body)
