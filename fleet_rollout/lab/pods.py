@@ -192,6 +192,7 @@ class PlayedPod:
         self._conditions: list[Object] = pod.get("status", {}).get("conditions", [])
         self._states: list[ContainerState] = []
         self._is_ending = False
+        self._writing = asyncio.Lock()
         self._life = asyncio.create_task(self._guarded(self._live()))
 
     def terminate(self, pod: Object) -> None:
@@ -339,9 +340,10 @@ class PlayedPod:
             await self._write_status()
 
     async def _write_status(self) -> None:
-        content = status(self.pod, self.ip, self._states, self._conditions, _now())
-        self._conditions = content["conditions"]
-        await self._send("PATCH", "/status", {"metadata": self._identity(), "status": content})
+        async with self._writing:  # containers report at the same time: an older state must not arrive last
+            content = status(self.pod, self.ip, self._states, self._conditions, _now())
+            self._conditions = content["conditions"]
+            await self._send("PATCH", "/status", {"metadata": self._identity(), "status": content})
 
     async def _end(self, life: asyncio.Task[None], grace: float) -> None:
         """Let requests in flight end, stop the processes, then let the object go."""

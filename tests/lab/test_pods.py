@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
+
+from fleet_rollout.lab.pods import PlayedPod, PodPlayer
 
 SAMPLE = "ghcr.io/stefanprodan/podinfo:6.1.0"
 RUN = "lab.local/run:1"
@@ -206,3 +209,30 @@ async def test_processes_outlive_their_api_server(spare, namespace, deployment, 
         return not await spare.api.items(f"/api/v1/namespaces/{name}/pods")
 
     await eventually(gone)
+
+
+class Late:
+    """An API server that takes longer for every second write."""
+
+    def __init__(self) -> None:
+        self.statuses: list[dict] = []
+        self._seen = 0
+
+    async def request(self, method: str, path: str, body: dict, *, content_type: str) -> dict:
+        self._seen += 1
+        for _ in range(10 * (self._seen % 2 == 0)):
+            await asyncio.sleep(0)
+        if path.endswith("/status"):
+            self.statuses.append(body["status"])
+        return {}
+
+
+async def test_what_containers_report_at_the_same_time_arrives_in_order(tmp_path):
+    api = Late()
+    player = PodPlayer("m", 1, api, tmp_path, tmp_path, "", {})
+    containers = [{"name": name, "image": "example.org/any:1"} for name in ("a", "b")]
+    meta = {"namespace": "n", "name": "p", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    pod = PlayedPod(player, {"metadata": meta, "spec": {"nodeName": "lab", "containers": containers}})
+    await pod.wait()
+    await asyncio.gather(pod._report(0, restarts=1), pod._report(1, restarts=1))
+    assert [state["restartCount"] for state in api.statuses[-1]["containerStatuses"]] == [1, 1]
