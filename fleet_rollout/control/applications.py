@@ -115,6 +115,7 @@ class ApplicationReconciler:
             taken=seen.taken,
             # First the source is looked at, then the clusters are asked: one pass over them, not two.
             requested_at=requested if requested == source.get("lastHandledReconcileAt") else None,
+            cross_namespace_refs=self._world.settings.cross_namespace_refs,
         )
 
     async def _confirmed(self, seen: _Seen) -> SyncPlan:
