@@ -62,7 +62,7 @@ class Targets:
         return [
             self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
             for obj in found
-            if obj["spec"]["cluster"] == cluster
+            if (obj.get("spec") or {}).get("cluster") == cluster
             and (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
             and obj["metadata"]["name"] != sync.metadata.name
         ]
