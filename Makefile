@@ -9,7 +9,7 @@ RUN := $(UV) run --locked --quiet
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries fmt check test demo crds dashboards budgets plots conformance clean
+.PHONY: help setup binaries fmt check test demo crds dashboards budgets plots conformance mutations clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ plots: setup ## write docs/performance.md from what budgets has measured
 
 conformance: binaries ## compare our engine with real Flagger, and run whole analyses
 	$(RUN) pytest -m conformance $(ARGS)
+
+mutations: binaries ## drop safeguards from a copy of the source: a test fails for each
+	$(RUN) python -m tests.mutations $(ARGS)
 
 clean: ## remove what the targets above made here (not the cache)
 	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
