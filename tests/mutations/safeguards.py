@@ -36,6 +36,11 @@ WRITE = """        with refusals.reached(cluster):
 PRECONDITION = """                    uid=seen["uid"],
                     resource_version=seen["resourceVersion"],
 """
+AS_ACCOUNT = """                    impersonate=impersonate,
+                )
+            except ApiError"""
+AS_ITSELF = """                )
+            except ApiError"""
 FENCE = """            if self.method not in READS:
                 checked()
 """
@@ -58,6 +63,13 @@ SAFEGUARDS = (
         "if is_kept(live) or not is_owned(live, self.owner):",
         "if is_kept(live):",
         ("tests/rooms/kube_apply/test_prune.py::test_g20_what_another_sync_has_taken_over_is_not_deleted",),
+    ),
+    Safeguard(
+        "what is pruned is deleted as the policy's account",
+        "fleet_rollout/kube/prune.py",
+        AS_ACCOUNT,
+        AS_ITSELF,
+        ("tests/rooms/kube_apply/test_impersonation.py",),
     ),
     Safeguard(
         "the inventory is written before objects are",
