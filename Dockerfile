@@ -7,15 +7,17 @@ FROM ${GO} AS kustomize
 RUN CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" sigs.k8s.io/kustomize/kustomize/v5@v5.8.2
 
 FROM ${PYTHON} AS build
-RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
+COPY requirements requirements
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/uv.txt
 COPY pyproject.toml uv.lock README.md LICENSE ./
 COPY api api
 COPY fleet_rollout fleet_rollout
 RUN uv export --locked --no-dev --no-emit-project --format requirements-txt > requirements.txt \
  && uv venv /opt/venv \
  && VIRTUAL_ENV=/opt/venv uv pip install --no-cache --require-hashes --only-binary :all: -r requirements.txt \
- && VIRTUAL_ENV=/opt/venv uv pip install --no-cache --no-deps .
+ && uv build --wheel --no-cache --require-hashes --build-constraints requirements/build.txt --out-dir /wheel \
+ && VIRTUAL_ENV=/opt/venv uv pip install --no-cache --no-deps --no-index /wheel/*.whl
 
 FROM ${PYTHON}
 RUN apt-get update \

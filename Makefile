@@ -9,15 +9,15 @@ RUN := $(UV) run --locked --quiet
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries fmt check test demo crds dashboards budgets plots conformance clean
+.PHONY: help setup binaries fmt check test demo crds dashboards budgets plots conformance mutations wheel sbom audit clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(UV):
+$(UV): requirements/uv.txt
 	@echo "installing uv $(UV_VERSION) into .tools"
 	@$(PYTHON) -m venv .tools/uv
-	@.tools/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@.tools/uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
 $(STAMP): $(UV) pyproject.toml uv.lock
 	@echo "installing the locked dependencies into .venv"
@@ -63,6 +63,19 @@ plots: setup ## write docs/performance.md from what budgets has measured
 
 conformance: binaries ## compare our engine with real Flagger, and run whole analyses
 	$(RUN) pytest -m conformance $(ARGS)
+
+mutations: binaries ## drop safeguards from a copy of the source: a test fails for each
+	$(RUN) python -m tests.mutations $(ARGS)
+
+wheel: setup ## build the wheel twice from the last commit: equal bytes, in build/wheel
+	@scripts/wheel.sh $(UV)
+
+sbom: setup ## write what the service is made of (CycloneDX), with hashes, to build/sbom.json
+	@mkdir -p build
+	$(UV) export --locked --quiet --no-dev --no-emit-project --format cyclonedx1.5 --output-file build/sbom.json > /dev/null
+
+audit: setup ## ask osv.dev for known vulnerabilities of what is locked (needs the internet)
+	$(UV) audit --locked --preview-features audit-command
 
 clean: ## remove what the targets above made here (not the cache)
 	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

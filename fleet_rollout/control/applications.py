@@ -19,7 +19,7 @@ from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, FLEETS, World
 from fleet_rollout.decide.aggregate import application_status
 from fleet_rollout.decide.names import FINALIZER, REQUESTED_AT
-from fleet_rollout.decide.placement import Complete
+from fleet_rollout.decide.placement import Complete, destination_of
 from fleet_rollout.decide.plan import SyncPlan, Update, own_and_taken, plan_syncs
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.errors import FleetRolloutError, Terminal
@@ -108,13 +108,14 @@ class ApplicationReconciler:
         requested = metadata.annotations.get(REQUESTED_AT)
         return plan_syncs(
             seen.app,
-            fleets=self._fleets(metadata.namespace),
+            fleets=self._fleets(seen.app),
             clusters=self._clusters(metadata.namespace),
             existing=seen.syncs,
             artifact=wanted,
             taken=seen.taken,
             # First the source is looked at, then the clusters are asked: one pass over them, not two.
             requested_at=requested if requested == source.get("lastHandledReconcileAt") else None,
+            cross_namespace_refs=self._world.settings.cross_namespace_refs,
         )
 
     async def _confirmed(self, seen: _Seen) -> SyncPlan:
@@ -126,10 +127,18 @@ class ApplicationReconciler:
                     self._world.store.put(resource.plural, obj)
         return self._plan(seen)
 
-    def _fleets(self, namespace: str) -> Complete[str, Fleet]:
-        store = self._world.store
-        fleets = (store.model(FLEETS.plural, obj, Fleet) for obj in store.all(FLEETS.plural, namespace))
-        return Complete({fleet.metadata.name: fleet for fleet in fleets})
+    def _fleets(self, app: Application) -> Complete[str, Fleet]:
+        """Those that can be read; one that cannot stops the Applications that name it, and nothing of theirs goes."""
+        store, found = self._world.store, {}
+        named = {chosen.fleet for policy in app.spec.sync_policies if (chosen := destination_of(app, policy))}
+        for obj in store.all(FLEETS.plural, app.metadata.namespace):
+            name = obj["metadata"]["name"]
+            try:
+                found[name] = store.model(FLEETS.plural, obj, Fleet)
+            except ValidationError as error:
+                if name in named:
+                    raise Terminal("FleetInvalid", f"Fleet/{name}: {first_fault(error)}") from error
+        return Complete(found)
 
     def _clusters(self, namespace: str) -> Complete[tuple[str, str], Mapping[str, str]]:
         clusters: dict[tuple[str, str], Mapping[str, str]] = {}

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from pydantic import ValidationError
+
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import APPLICATIONS, CLUSTER_SYNCS, SECRETS, World
 from fleet_rollout.decide import source_status
@@ -66,7 +68,10 @@ class ArtifactReconciler:
             return None
         if obj["metadata"].get("deletionTimestamp"):
             return None
-        app = Application.model_validate(obj)
+        try:
+            app = Application.model_validate(obj)
+        except ValidationError:
+            return None  # its own worker says so in its status
         spec = app.spec.source.git_repository
         if spec is None:
             self._views.pop(key, None)
@@ -134,7 +139,7 @@ class ArtifactReconciler:
         while True:
             await asyncio.sleep(self._world.settings.artifact_retention)
             syncs = self._world.store.all(CLUSTER_SYNCS.plural)
-            pinned = {(obj["spec"].get("artifact") or {}).get("digest", "") for obj in syncs}
+            pinned = {digest for obj in syncs if (digest := _pinned(obj))}
             try:
                 await self._world.sources.collect(pinned)
             except OSError:  # a full or failing disk is no reason to stop leading
@@ -195,6 +200,12 @@ def artifact_of(status: dict[str, Any]) -> Artifact | None:
     """The artifact that a source's status names."""
     artifact = status.get("artifact")
     return Artifact.from_status(artifact) if artifact else None
+
+
+def _pinned(sync: dict[str, Any]) -> str:
+    """The digest that a ClusterSync wants; none where it cannot be read."""
+    artifact = (sync.get("spec") or {}).get("artifact")
+    return str(artifact.get("digest") or "") if isinstance(artifact, dict) else ""
 
 
 def _subject(text: str) -> str:

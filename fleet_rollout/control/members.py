@@ -106,7 +106,7 @@ class MemberReconciler:
     def _wake(self, key: Key, kind: str, name: str) -> None:
         """What waited for this member goes on; what is under way in one that is lost says so."""
         for obj in self._world.store.all(CLUSTER_SYNCS.plural, key.namespace):
-            if obj["spec"]["cluster"] == {"kind": kind, "name": name}:
+            if (obj.get("spec") or {}).get("cluster") == {"kind": kind, "name": name}:
                 self._world.queues.syncs.add(Key(key.namespace, obj["metadata"]["name"]))
 
     async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:

@@ -13,6 +13,7 @@ from fleet_rollout.control.loop import Key
 from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import World
 from fleet_rollout.decide import conditions as conds
+from fleet_rollout.decide import host
 from fleet_rollout.decide import sync as decide
 from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.decide.inventory import object_id, stale, union
@@ -22,6 +23,7 @@ from fleet_rollout.kube.apply import Applier, Change, ReplicaRule
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.health import Checks, compiled, unhealthy
+from fleet_rollout.kube.member import HOST_KIND
 from fleet_rollout.kube.prune import Pruner
 from fleet_rollout.kube.settled import Settled
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
@@ -80,6 +82,7 @@ class Objects:
         objects = await self.render(sync)
         old = await draft.inventory()
         self._refuse_empty(sync, objects, old)
+        self._refuse_own(sync, objects)
         draft.change(last_attempted_revision=sync.spec.artifact.revision)
         cluster = self._targets.cluster(sync)
         with kube_errors("ReconciliationFailed", f"{sync.spec.cluster.kind}/{sync.spec.cluster.name}"):
@@ -239,6 +242,19 @@ class Objects:
         draft.begin(decide.fingerprint(draft.sync.spec))
         revision, seconds = draft.sync.spec.artifact.revision, decide.health_deadline(draft.sync)
         draft.change(conditions=decide.awaiting_health(draft.status.conditions, draft.stamp, revision, seconds))
+
+    def _refuse_own(self, sync: ClusterSync, objects: Sequence[dict[str, Any]]) -> None:
+        """On the hub, content must not reach the service's own parts, whoever it is applied as."""
+        if sync.spec.cluster.kind != HOST_KIND:
+            return
+        refusal = host.refusal(
+            objects,
+            namespace=sync.metadata.namespace,
+            own_namespace=self._world.settings.own_namespace,
+            as_itself=self._targets.impersonate(sync) is None,
+        )
+        if refusal is not None:
+            raise Terminal("HostObjectRefused", refusal)
 
     @staticmethod
     def _refuse_empty(sync: ClusterSync, objects: Sequence[dict[str, Any]], old: list[InventoryEntry]) -> None:

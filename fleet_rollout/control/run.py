@@ -310,8 +310,10 @@ def connect(settings: Settings) -> Connection:
 def member_of(store: Store, key: Key) -> tuple[str, str, str] | None:
     """Namespace, kind and name of the cluster that a ClusterSync writes to; None where it is not known."""
     obj = store.get(CLUSTER_SYNCS.plural, key)
-    cluster = (obj or {}).get("spec", {}).get("cluster")
-    return (key.namespace, cluster["kind"], cluster["name"]) if cluster else None
+    cluster = ((obj or {}).get("spec") or {}).get("cluster")
+    if not isinstance(cluster, dict):
+        return None
+    return key.namespace, str(cluster.get("kind")), str(cluster.get("name"))
 
 
 def observe(queues: Queues) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, World
-from fleet_rollout.decide.dependencies import unmet
+from fleet_rollout.decide.dependencies import may_name, unmet
 from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.names import APP_LABEL
 from fleet_rollout.errors import Transient, Waiting
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.member import HOST_KIND
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync
+from fleet_rollout_api.meta import ObjectName
 
 PLURALS = {"AttachedCluster": ATTACHED_CLUSTERS.plural, "Cluster": CLUSTERS.plural}
 
@@ -61,7 +62,7 @@ class Targets:
         return [
             self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
             for obj in found
-            if obj["spec"]["cluster"] == cluster
+            if (obj.get("spec") or {}).get("cluster") == cluster
             and (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
             and obj["metadata"]["name"] != sync.metadata.name
         ]
@@ -80,8 +81,12 @@ class Targets:
         found: dict[tuple[str, str], ClusterSync | None] = {}
         for dependency in sync.spec.kustomization.depends_on:
             key = Key(dependency.namespace or sync.metadata.namespace, dependency.name)
-            obj = self._world.store.get(CLUSTER_SYNCS.plural, key)
+            obj = self._world.store.get(CLUSTER_SYNCS.plural, key) if self._may_name(sync, dependency) else None
             found[key] = self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync) if obj is not None else None
         message = unmet(sync, found)
         if message is not None:
             raise Waiting("DependencyNotReady", message, retry_after=self._world.settings.dependency_retry)
+
+    def _may_name(self, sync: ClusterSync, dependency: ObjectName) -> bool:
+        allowed = self._world.settings.cross_namespace_refs
+        return may_name(dependency, sync.metadata.namespace, cross_namespace_refs=allowed)

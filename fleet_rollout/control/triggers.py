@@ -90,8 +90,12 @@ class Triggers:
 
 
 def _dependencies(key: Key, obj: Object | None) -> list[Key]:
-    depends_on = (obj["spec"]["kustomization"].get("dependsOn") if obj is not None else None) or []
-    return [Key(each.get("namespace") or key.namespace, each["name"]) for each in depends_on]
+    """What cannot be read has none: an odd object must not end the watch of all others (trust row 43)."""
+    try:
+        depends_on = (obj["spec"]["kustomization"].get("dependsOn") if obj is not None else None) or []
+        return [Key(each.get("namespace") or key.namespace, each["name"]) for each in depends_on]
+    except (AttributeError, KeyError, TypeError):
+        return []
 
 
 def _is_same_but_status(before: Object | None, after: Object | None) -> bool:
@@ -120,7 +124,7 @@ def _source_changed(before: Object | None, after: Object | None) -> bool:
 
 def _source(obj: Object) -> tuple[Any, ...]:
     requested = (obj["metadata"].get("annotations") or {}).get(REQUESTED_AT)
-    return obj["spec"].get("source"), requested, obj["metadata"].get("uid")
+    return (obj.get("spec") or {}).get("source"), requested, obj["metadata"].get("uid")
 
 
 def _labels(obj: Object) -> dict[str, str]:
@@ -128,6 +132,9 @@ def _labels(obj: Object) -> dict[str, str]:
 
 
 def _ready(obj: Object) -> tuple[Any, ...]:
-    status = obj.get("status") or {}
-    ready = next((c["status"] for c in status.get("conditions", []) if c["type"] == "Ready"), None)
-    return ready, status.get("lastAppliedDigest"), status.get("observedGeneration")
+    try:
+        status = obj.get("status") or {}
+        ready = next((c["status"] for c in status.get("conditions", []) if c["type"] == "Ready"), None)
+        return ready, status.get("lastAppliedDigest"), status.get("observedGeneration")
+    except (AttributeError, KeyError, TypeError):
+        return ()

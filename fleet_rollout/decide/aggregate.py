@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from pydantic import ValidationError
 
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide.engines import conflict_message
@@ -117,7 +120,13 @@ def _set(
 
 
 def _known(previous: Mapping[str, Any] | None) -> list[Condition]:
-    return [Condition.model_validate(each) for each in (previous or {}).get("conditions") or ()]
+    """What is no condition is left out, and so replaced: one odd status must not stay for ever (trust row 43)."""
+    conditions = (previous or {}).get("conditions")
+    found = []
+    for each in conditions if isinstance(conditions, list) else ():
+        with suppress(ValidationError):
+            found.append(Condition.model_validate(each))
+    return found
 
 
 def _pair(ready: Standing) -> dict[str, Standing]:

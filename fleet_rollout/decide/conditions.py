@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from fleet_rollout.decide.intervals import rfc3339
+from fleet_rollout.decide.printable import printable
 from fleet_rollout_api.meta import Condition
 
 Status = Literal["True", "False", "Unknown"]
@@ -44,6 +45,7 @@ def set_condition(
     generation: int,
 ) -> list[Condition]:
     """`conditions` with this one in it; its transition time moves only with status, reason or message."""
+    message = printable(message)
     if len(message) > MESSAGE_LIMIT:
         message = message[: MESSAGE_LIMIT - len(CUT)] + CUT
     old = get(conditions, type)

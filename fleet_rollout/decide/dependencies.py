@@ -23,10 +23,16 @@ class Directory:
     by_policy: Mapping[tuple[str, ClusterReference], str]
     by_child: Mapping[str, str]
     foreign: Container[str] = frozenset()
+    cross_namespace_refs: bool = True
 
     def find(self, dependency: ObjectName, cluster: ClusterReference) -> str | None:
         """The ClusterSync that `dependency` means on `cluster`; None where there is none in this Application."""
         return self.by_policy.get((dependency.name, cluster)) or self.by_child.get(dependency.name)
+
+
+def may_name(dependency: ObjectName, namespace: str, *, cross_namespace_refs: bool) -> bool:
+    """Whether a policy of `namespace` may depend on this one; a name without namespace is one of its own (T30)."""
+    return cross_namespace_refs or (dependency.namespace or namespace) == namespace
 
 
 def resolve(
@@ -37,6 +43,10 @@ def resolve(
     problems: list[Problem] = []
     for dependency in depends_on:
         namespace = dependency.namespace or directory.namespace
+        if not may_name(dependency, directory.namespace, cross_namespace_refs=directory.cross_namespace_refs):
+            problems.append(_cross_namespace(namespace, dependency.name, cluster))
+            resolved.append(ObjectName(name=dependency.name, namespace=namespace))
+            continue
         known: str | None = dependency.name
         if namespace == directory.namespace:
             known = directory.find(dependency, cluster)
@@ -99,6 +109,14 @@ def _way_back(start: str, edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]
                 seen.add(following)
                 ways.append((*way, following))
     return ()
+
+
+def _cross_namespace(namespace: str, name: str, cluster: ClusterReference) -> Problem:
+    message = (
+        f"dependency '{namespace}/{name}' is in another namespace, which this controller does not allow "
+        "(--no-cross-namespace-refs); name a policy of this Application in dependsOn"
+    )
+    return Problem("CrossNamespaceRef", message, terminal=True, cluster=cluster)
 
 
 def _missing(namespace: str, name: str, cluster: ClusterReference) -> str:

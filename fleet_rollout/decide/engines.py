@@ -6,7 +6,7 @@ Where several Fleets name one member and disagree, the older one wins, for two e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet_rollout.decide.canary.subject import EngineOptions
 from fleet_rollout.decide.placement import EMPTY_KIND
@@ -48,9 +48,12 @@ def settings_of(fleet: Fleet | None) -> RolloutEngine:
     return (fleet.spec.rollout_engine if fleet is not None else None) or RolloutEngine()
 
 
-def options_of(fleet: Fleet | None, cluster_name: str, *, shortest_interval: float = 10.0) -> EngineOptions:
+def options_of(
+    fleet: Fleet | None, cluster_name: str, *, shortest_interval: float = 10.0, cross_namespace_refs: bool = True
+) -> EngineOptions:
     """The defaults of every Canary in the member `cluster_name`."""
-    return options_from(settings_of(fleet), cluster_name, shortest_interval=shortest_interval)
+    options = options_from(settings_of(fleet), cluster_name, shortest_interval=shortest_interval)
+    return replace(options, no_cross_namespace_refs=not cross_namespace_refs)
 
 
 def options_from(said: RolloutEngine, cluster_name: str, *, shortest_interval: float = 10.0) -> EngineOptions:

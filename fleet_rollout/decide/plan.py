@@ -128,15 +128,18 @@ def plan_syncs(
     artifact: WantedArtifact | None,
     taken: Container[str] = frozenset(),
     requested_at: str | None = None,
+    cross_namespace_refs: bool = True,
 ) -> SyncPlan:
     """What turns `existing` into what `application` asks for. Without an artifact nothing is created.
 
     `requested_at`: what the ClusterSyncs are asked to reconcile for; None leaves their last request as it is.
+    `cross_namespace_refs`: whether dependsOn may name what is in another namespace.
     """
     scope = _scope(application, fleets, clusters)
     have, doubles = _by_identity(existing)
     rows = _name_rows(application, scope.wanted, have, taken)
-    specs, problems = _specs(application, scope.wanted, rows, have, taken, artifact, requested_at)
+    directory = _directory(application, rows, taken, cross_namespace_refs)
+    specs, problems = _specs(application, scope.wanted, rows, have, directory, artifact, requested_at)
     create = [
         _new(application, row, spec) for row, spec in zip(rows, specs, strict=True) if _is_missing(row, spec, have)
     ]
@@ -289,16 +292,10 @@ def _specs(
     wanted: Sequence[_Wanted],
     rows: Sequence[Row],
     have: Mapping[Identity, ClusterSync],
-    taken: Container[str],
+    directory: dependencies.Directory,
     artifact: WantedArtifact | None,
     requested_at: str | None,
 ) -> tuple[list[ClusterSyncSpec], list[Problem]]:
-    directory = dependencies.Directory(
-        application.metadata.namespace,
-        {(row.policy, row.cluster): row.name for row in rows},
-        {row.child: row.name for row in rows},
-        taken,
-    )
     resolved, problems = _dependencies(wanted, rows, directory)
     specs = []
     for want, depends_on in zip(wanted, resolved, strict=True):
@@ -317,6 +314,18 @@ def _specs(
         )
         specs.append(spec)
     return specs, problems
+
+
+def _directory(
+    application: Application, rows: Sequence[Row], taken: Container[str], cross_namespace_refs: bool
+) -> dependencies.Directory:
+    return dependencies.Directory(
+        application.metadata.namespace,
+        {(row.policy, row.cluster): row.name for row in rows},
+        {row.child: row.name for row in rows},
+        taken,
+        cross_namespace_refs,
+    )
 
 
 def _dependencies(

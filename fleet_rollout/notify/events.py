@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from fleet_rollout.decide.intervals import rfc3339
+from fleet_rollout.decide.printable import printable
 from fleet_rollout.measures import EVENTS_DROPPED
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ def event(told: Told, *, now: datetime, suffix: str, component: str = COMPONENT)
         },
         "type": told.type,
         "reason": told.reason,
-        "message": told.message[:MESSAGE_LIMIT],
+        "message": printable(told.message)[:MESSAGE_LIMIT],
         "source": {"component": component},
         "reportingComponent": component,
         "firstTimestamp": rfc3339(told.first),

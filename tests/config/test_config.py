@@ -176,7 +176,9 @@ def test_the_image_runs_as_nobody_and_takes_only_what_is_pinned() -> None:
     runs = " ".join(argument for name, argument in steps if name == "RUN")
     makefile = (ROOT / "Makefile").read_text()
     (version,) = re.findall(r"^UV_VERSION := (\S+)$", makefile, re.MULTILINE)
-    assert f"uv=={version}" in runs
+    assert f"uv=={version} " in (ROOT / "requirements" / "uv.txt").read_text()
+    installs = [step for step in runs.split("&&") if re.search(r"pip install|uv build", step)]
+    assert all("--require-hashes" in step or "--no-deps --no-index" in step for step in installs)
     for needed in ("--locked", "--require-hashes", "--only-binary :all:", "--no-deps", "--no-install-recommends"):
         assert needed in runs
     assert not re.search(r"curl|wget|sudo|:latest|ADD https?:", (ROOT / "Dockerfile").read_text())

@@ -600,3 +600,8 @@ def test_an_application_that_cannot_be_read_keeps_what_is_known():
     assert claims(invalid_status(None, "InvalidSpec", "x", generation=1, now=T1), "Ready") == (
         ("False", "InvalidSpec"),
     )
+
+
+@pytest.mark.parametrize("odd", ["none", 7, [{}], [7, {"type": "Ready"}], None])
+def test_t43_what_is_no_condition_is_written_anew(odd):
+    assert status(*READY, previous={"conditions": odd}) == status(*READY)

@@ -88,3 +88,9 @@ def test_each_type_is_there_once_and_setting_it_again_changes_nothing(steps):
         assert again == after
         assert len({c.type for c in after}) == len(after)
         conditions = after
+
+
+def test_t42_a_message_cannot_move_the_cursor_of_who_reads_it():
+    once = ready(message="at \x1b[2J\u202e")
+    assert once[0].message == "at \\x1b[2J\\u202e"
+    assert ready(once, message="at \x1b[2J\u202e", now=LATER) == once

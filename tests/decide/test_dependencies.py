@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_rollout.decide.dependencies import cycles, unmet
+from fleet_rollout.decide.dependencies import cycles, may_name, unmet
 from fleet_rollout_api.cluster_sync import ClusterSync
+from fleet_rollout_api.meta import ObjectName
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -54,3 +55,12 @@ def test_without_an_artifact_no_dependency_is_up_to_date():
 def test_cycles_show_the_shortest_way_round():
     edges = {"a": ["b", "c"], "b": ["c"], "c": ["a"], "d": ["a"], "e": ["e"], "f": ["missing"]}
     assert cycles(edges) == {"a": ("a", "c", "a"), "b": ("b", "c", "a", "b"), "c": ("c", "a", "c"), "e": ("e", "e")}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "expected"), [(None, True), ("", True), ("ns", True), ("other", False), ("ns ", False)]
+)
+def test_t30_a_name_without_namespace_is_one_of_its_own(namespace, expected):
+    dependency = ObjectName(name="k1", namespace=namespace)
+    assert may_name(dependency, "ns", cross_namespace_refs=False) is expected
+    assert may_name(dependency, "ns", cross_namespace_refs=True)

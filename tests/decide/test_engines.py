@@ -129,3 +129,8 @@ def test_a_conflict_names_the_clusters_both_fleets_and_the_way_out():
     )
     third = fleet("c", "m1", rolloutEngine={"mode": "Agent"})
     assert len(conflict_message([many[1], conflict(M1, third, OLD)]).split("; Att")) == 2
+
+
+def test_t30_lockdown_reaches_the_canaries_of_every_fleet():
+    assert options_of(None, "m1", cross_namespace_refs=False).no_cross_namespace_refs
+    assert not options_of(fleet(), "m1").no_cross_namespace_refs

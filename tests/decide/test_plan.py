@@ -478,3 +478,27 @@ def test_every_change_settles_in_two_plans_and_never_shares_a_name(old, old_clus
     final = plan(app, syncs, clusters=tuple(new_clusters), artifact=C2)
     assert (final.create, final.update, final.delete, final.held) == ((), (), (), ())
     assert all(ClusterSync.model_validate(sync.dump()) == sync for sync in syncs)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "reasons"),
+    [(None, []), ("", []), ("ns", []), ("other", ["CrossNamespaceRef"]), (" ns", ["CrossNamespaceRef"])],
+)
+def test_t30_in_lockdown_a_dependency_stays_in_the_applications_namespace(namespace, reasons):
+    """The default comes first, then the check, and nothing that runs is pruned for it."""
+    plain = application(policy("db"), policy("web"))
+    existing = carried_out(plan(plain, clusters=("m1",)))
+    named = {"name": "db"} if namespace is None else {"name": "db", "namespace": namespace}
+    app = application(policy("db"), policy("web", kustomization={"dependsOn": [named]}))
+    result = plan(app, existing, clusters=("m1",), cross_namespace_refs=False)
+    assert [problem.reason for problem in result.problems] == reasons
+    assert result.delete == ()
+    [update] = result.update
+    [dependency] = update.spec.kustomization.depends_on
+    assert dependency.namespace == (namespace or "ns")
+    assert dependency.name == ("db" if reasons else "db-attachedcluster-m1")
+
+
+def test_t30_without_lockdown_other_namespaces_may_be_named():
+    app = application(policy("web", kustomization={"dependsOn": [{"name": "db", "namespace": "other"}]}))
+    assert plan(app, clusters=("m1",)).problems == ()

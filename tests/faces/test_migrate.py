@@ -250,3 +250,12 @@ async def test_an_api_server_takes_every_form_of_a_metric_strictly(hub):
     stored = await hub.api.request("POST", path, scaler, params={"dryRun": "All", "fieldValidation": "Strict"})
     assert stored["spec"]["metrics"] == scaler["spec"]["metrics"]
     assert [metric["type"] for metric in stored["spec"]["metrics"]].count("Resource") == 2
+
+
+def test_t42_what_is_told_of_a_manifest_cannot_move_the_cursor(tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text('apiVersion: flagger.app/v1alpha3\nkind: Canary\nmetadata: {name: "a\\e[2J\\u202E"}\nspec: {}\n')
+    result = CliRunner().invoke(main, ["migrate", str(file)])
+    assert "\x1b" not in result.stderr
+    assert "\u202e" not in result.stderr
+    assert "a\\x1b[2J\\u202e" in result.stderr

@@ -78,3 +78,26 @@ async def test_in_host_mode_too_the_account_decides(story: Any) -> None:
     failed = await story.sync_condition("web-0-currentcluster-host", "Ready", "False", "ReconciliationFailed")
     assert f'User "system:serviceaccount:{story.namespace}:deployer" cannot' in failed["message"]
     assert await story.config_map("hub", "a") is None
+
+
+async def test_t31_a_tenant_cannot_loosen_pod_security_of_its_namespace(story: Any) -> None:
+    """enforce=privileged in Git, restricted on the namespace: refused, and the label is as it was."""
+    where = f"/api/v1/namespaces/{story.namespace}"
+    enforce = "pod-security.kubernetes.io/enforce"
+    member = story.members["m1"].api
+    await member.merge(where, {"metadata": {"labels": {enforce: "restricted"}}})
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": story.namespace, "labels": {enforce: "privileged"}},
+    }
+    repository = await story.git_repo({"a.yaml": config_map("a"), "namespace.yaml": yaml.safe_dump(namespace)})
+    await story.fleet("m1")
+    await allow(story, "deployer")
+    await story.start()
+    policy = {"targetNamespace": story.namespace, "serviceAccountName": "deployer"}
+    await story.application(repository, policy | {"commonMetadata": {"labels": {enforce: "privileged"}}})
+    failed = await story.sync_condition(SYNC, "Ready", "False", "ReconciliationFailed")
+    assert f"Namespace/{story.namespace} dry-run failed (Forbidden)" in failed["message"]
+    assert (await member.get(where))["metadata"]["labels"][enforce] == "restricted"
+    assert await story.config_map("m1", "a") is None

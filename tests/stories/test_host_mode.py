@@ -73,3 +73,39 @@ async def test_a_default_service_account_is_used_where_a_policy_names_none(story
     row = await story.row("web-0-attachedcluster-m1", ready="False", message="forbidden")
     assert f"system:serviceaccount:{story.namespace}:tenant" in row["message"]
     assert await story.config_map("m1", "a") is None
+
+
+async def test_t32_content_that_would_give_rights_to_the_controller_is_refused_whole(story: Any) -> None:
+    """A binding for the controller's account and a ClusterSync of its own making: none is applied."""
+    api_group = "rbac.authorization.k8s.io"
+    binding = {
+        "apiVersion": f"{api_group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "more"},
+        "roleRef": {"apiGroup": api_group, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "fleet-rollout-controller", "namespace": story.namespace}],
+    }
+    repository = await story.git_repo({"a.yaml": config_map("a"), "b.yaml": yaml.safe_dump(binding)})
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace}, fleet=None)
+    await story.sync_condition("web-0-currentcluster-host", "Ready", "False", "HostObjectRefused")
+    assert await story.config_map("hub", "a") is None
+    sync = {
+        "apiVersion": "apps.kurator.dev/v1alpha1",
+        "kind": "ClusterSync",
+        "metadata": {"name": "forged"},
+        "spec": {
+            "application": "web",
+            "policy": "web-0",
+            "cluster": {"kind": "currentCluster", "name": "host"},
+            "kustomization": {"interval": "1h", "prune": True},
+        },
+    }
+    await repository.commit({"b.yaml": yaml.safe_dump(sync)})
+    await story.request("1")
+    await story.row("web-0-currentcluster-host", ready="False", message="that fleet-rollout itself acts on")
+    assert await story.sync("forged") is None
+    good = await repository.commit({"b.yaml": None})
+    await story.request("2")
+    await story.applied(good)
+    assert await story.config_map("hub", "a") is not None

@@ -23,10 +23,12 @@ TOKEN, WRONG_TOKEN = "right-bearer-token-73", "wrong-bearer-token-74"
 IN_URL, IN_QUERY = "password-in-url-75", "token-in-query-76"
 PASSPHRASE, WRONG_PASSPHRASE = "right-passphrase-77", "wrong-passphrase-78"
 MEMBER_TOKEN, BROKEN_TOKEN, MEMBER_PASSWORD = "refused-member-token-79", "broken-member-token-80", "member-password-81"
+APPLIED_TOKEN = "token-applied-by-kubectl-83"
 HOOK_KEY = "receiver-key-82"
 GIVEN = (
     *(PASSWORD, WRONG_PASSWORD, f"reader:{PASSWORD}", f"reader:{WRONG_PASSWORD}", TOKEN, WRONG_TOKEN, IN_URL, IN_QUERY),
     *(PASSPHRASE, WRONG_PASSPHRASE, MEMBER_TOKEN, BROKEN_TOKEN, MEMBER_PASSWORD, HOOK_KEY),
+    APPLIED_TOKEN,
 )
 
 
@@ -102,8 +104,11 @@ async def in_kubeconfigs(story: Any) -> None:
     user |= {"username": "admin", "password": MEMBER_PASSWORD}
     contents["refused"] = yaml.safe_dump(document)
     contents["broken"] = yaml.safe_dump(document).replace(MEMBER_TOKEN, BROKEN_TOKEN) + "\n\t: [}"
+    contents["applied"] = yaml.safe_dump(document).replace(MEMBER_TOKEN, APPLIED_TOKEN)
     for name, content in contents.items():
         await story.kubeconfig(name, content.encode())
+        if name == "applied":
+            await by_kubectl(story, f"{name}-kubeconfig")
         metadata = {"name": name, "namespace": story.namespace}
         obj = {
             "apiVersion": "cluster.kurator.dev/v1alpha1",
@@ -118,6 +123,16 @@ async def in_kubeconfigs(story: Any) -> None:
         return all((obj.get("status") or {}).get("conditions") for obj in objects)
 
     await story.until(are_told)
+
+
+async def by_kubectl(story: Any, name: str) -> None:
+    """Trust, row 20: client-side apply puts the Secret's whole content into an annotation once more."""
+    secret = await story.hub.api.get(story.path("secrets", name))
+    metadata = {"name": name, "namespace": story.namespace}
+    plain = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": secret["data"]}
+    await story.hub.kubectl("apply", "-f", "-", stdin=json.dumps(plain))
+    applied = await story.hub.api.get(story.path("secrets", name))
+    assert "kubectl.kubernetes.io/last-applied-configuration" in applied["metadata"]["annotations"]
 
 
 async def in_announcements(story: Any) -> None:
@@ -151,7 +166,7 @@ def on_disk(folder: Path) -> str:
 
 
 async def test_secrets_are_in_no_status_event_log_metric_argument_or_file(story: Any, ssh_server: SshServer) -> None:
-    """Trust, row 21: all loggers at debug, unmasked, and every place that the service writes to."""
+    """Trust, rows 20 and 21: all loggers at debug, unmasked, and every place that the service writes to."""
     key = ssh_server.secret(PASSPHRASE)  # made by a program that is given the passphrase
     with whole_log() as log:
         async with watched_children() as children:

@@ -180,7 +180,13 @@ class Engines:
         return said
 
     def _read(self, fleet: Fleet | None, member: str) -> _Said:
-        options = options_of(fleet, member, shortest_interval=self._world.settings.shortest_interval)
+        own = self._world.settings
+        options = options_of(
+            fleet,
+            member,
+            shortest_interval=own.shortest_interval,
+            cross_namespace_refs=own.cross_namespace_refs,
+        )
         settings = settings_of(fleet)
         whose = (fleet.metadata.namespace, fleet.metadata.name) if fleet is not None else ("", "")
         known, reach = self._reaches.get(whose, (None, None))

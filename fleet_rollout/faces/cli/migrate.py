@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fleet_rollout.decide.migrate import Change, Unmigratable, changes_of, title_of
+from fleet_rollout.decide.printable import printable
 from fleet_rollout.faces.yaml_text import Document, UnreadableYaml, documents, edited
 
 STANDARD_INPUT = Path("-")
@@ -49,13 +50,13 @@ def _migrated(name: str, text: str) -> str:
                 faults.append(f"{name}: {_title(document)}: {error}")
                 continue
             if found:
-                click.echo(f"{name}: {_title(document)}: rewritten", err=True)
+                click.echo(printable(f"{name}: {_title(document)}: rewritten"), err=True)
             changes += [(document, change) for change in found]
         new = edited(text, changes)
     except UnreadableYaml as error:
-        raise click.ClickException("\n".join([*faults, f"{name}: {error}"])) from None
+        raise click.ClickException(printable("\n".join([*faults, f"{name}: {error}"]))) from None
     if faults:
-        raise click.ClickException("\n".join(faults))
+        raise click.ClickException(printable("\n".join(faults)))
     return new
 
 

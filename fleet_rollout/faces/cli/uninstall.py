@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fleet_rollout.decide.printable import printable
 from fleet_rollout.errors import FleetRolloutError
 
 
@@ -31,4 +32,4 @@ def uninstall(
     try:
         asyncio.run(Uninstall(settings, click.echo).run(keep_workloads=keep_workloads, timeout=timeout))
     except FleetRolloutError as error:
-        raise click.ClickException(error.message) from error
+        raise click.ClickException(printable(error.message)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -75,3 +76,29 @@ async def test_checks_without_a_value_are_counted_by_their_reason(measuring: Mea
 async def test_a_metric_that_cannot_be_asked_is_counted(measuring: Measuring) -> None:
     assert await measuring.measure(Subject(CANARY, OPTIONS), {"name": "own"}, Backend(200, [])) is not None
     assert unmeasured("own", "error") == 1
+
+
+class Reads:
+    """A Sight in which nothing is, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.namespaces: list[str] = []
+
+    async def read(self, refs: list[Any]) -> dict[Any, None]:
+        self.namespaces += [ref.namespace for ref in refs]
+        return dict.fromkeys(refs)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "read"), [(None, ["measuring"]), ("", ["measuring"]), ("other", []), (" measuring", [])]
+)
+async def test_t30_a_template_of_another_namespace_is_not_even_read(namespace: str | None, read: list[str]) -> None:
+    sight, bulkheads = Reads(), Bulkheads()
+    strict = Subject(CANARY, replace(OPTIONS, no_cross_namespace_refs=True))
+    metric = {"name": "own", "templateRef": {"name": "own", "namespace": namespace}}
+    said = await Measuring(Named(), sight, bulkheads).measure(strict, metric, Backend(200, []))
+    bulkheads.close()
+    measures.forget_canary("web", "measuring", "west")
+    assert sight.namespaces == read
+    assert said is not None
+    assert ("not found" in said) is bool(read)

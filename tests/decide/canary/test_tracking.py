@@ -291,3 +291,14 @@ def test_whether_the_primary_has_the_configs_already(copied, expected):
     configs = tracking.tracked(about, target, live)
     assert configs is not None
     assert tracking.is_promoted(configs, live) is expected
+
+
+def test_t20_a_copy_takes_no_annotation_of_its_config():
+    """kubectl's last-applied-configuration holds the values once more."""
+    target = deployment(template=using("secret/s"))
+    config = secret("s", {"apiKey": TEST})
+    config["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": TEST}
+    about = subject(options=EngineOptions(include_label_prefix=("*",)))
+    _, live = look(about, target, config)
+    copied = put(tracking.copies(about, {"secret/s": config}, live), "Secret", "s-primary")
+    assert "annotations" not in copied["metadata"]

@@ -85,6 +85,11 @@ def test_what_the_api_server_would_refuse_is_cut():
     assert "namespace" not in made["involvedObject"]
 
 
+def test_t42_an_event_cannot_move_the_cursor_or_turn_the_text_of_who_reads_it():
+    told = Told(application(), "Normal", "NewArtifact", "stored '\x1b[31m\u202egnp'\nline", START, 1)
+    assert event(told, now=START, suffix="a")["message"] == "stored '\\x1b[31m\\u202egnp'\nline"
+
+
 def test_the_same_words_are_told_once_in_ten_minutes_and_then_with_a_count(admit, clock):
     assert admit().count == 1
     for clock.seconds in (5.0, 300.0, 599.0):

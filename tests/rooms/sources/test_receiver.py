@@ -137,6 +137,18 @@ async def test_t40_without_a_secret_there_is_nothing(world, post, path):
     assert world.announced == []
 
 
+async def test_t37_what_may_not_be_seen_is_answered_as_what_is_not_there(world, post):
+    """No Secret, one without a key, one of a namespace that is not served: which of them cannot be told."""
+    paths = ("/hook/apps/none", "/hook/apps/x", "/hook/none/hook", "/hook/apps/A")
+    answers = {await post(GENERIC, signed(GENERIC), path=path) for path in paths}
+    assert answers == {(404, "no such hook\n")}
+
+
+async def test_t37_a_repository_that_nobody_uses_is_answered_as_one_that_is(world, post):
+    known, unknown = GENERIC, GENERIC | {"url": "https://git.example/acme/none.git"}
+    assert await post(known, signed(known)) == await post(unknown, signed(unknown))
+
+
 UNSIGNED = [
     pytest.param({}, id="none"),
     pytest.param({"X-Signature": ""}, id="empty"),

@@ -372,6 +372,15 @@ async def test_t14_nothing_else_is_served(served, path):
     assert (await get(f"{sources.store.base_url}/{artifact.path}", method="PUT"))[0] == 405
 
 
+async def test_t37_an_artifact_of_others_is_answered_as_none_at_all(served):
+    """A path that once was, that never was, of another namespace: one status, one body."""
+    sources, artifact = served
+    await sources.forget("apps", "web")
+    paths = (artifact.path, artifact.path.replace("apps", "other"), "gitrepository/none/none/0.tar.gz", "x")
+    answers = {await get(f"{sources.store.base_url}/{path}") for path in paths}
+    assert answers == {(404, b"no such artifact\n")}
+
+
 async def test_t14_a_link_in_the_place_of_an_artifact_is_not_followed(served, tmp_path):
     sources, artifact = served
     path = sources.store._artifacts / artifact.path

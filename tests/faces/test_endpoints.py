@@ -1,0 +1,58 @@
+"""What the service answers over HTTP, as a closed list: nothing serialises an object of anybody (trust row 24)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from prometheus_client.metrics import MetricWrapperBase
+
+from fleet_rollout import measures
+from fleet_rollout.faces.telemetry import Probes, application, serve
+from fleet_rollout.settings import Settings
+from fleet_rollout.sources.artifact_server import artifact_app
+from fleet_rollout.sources.receiver import Receiver
+from fleet_rollout.sources.store import ArtifactStore
+
+# Names and kinds of things, and fixed words; nothing that is read from content, specs or Secrets.
+LABELS = {
+    *("name", "namespace", "cluster", "workload", "metric", "kind", "queue", "target", "verb", "code", "result"),
+    *("reason", "phase", "deployment_strategy", "analysis_status", "version", "mesh_provider"),
+}
+
+
+def routes(app: web.Application) -> set[tuple[str, str]]:
+    return {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
+
+
+def labels() -> set[str]:
+    return {
+        label for each in vars(measures).values() if isinstance(each, MetricWrapperBase) for label in each._labelnames
+    }
+
+
+async def nothing(*_: object) -> None:
+    return None
+
+
+async def test_t24_no_path_is_answered_but_these(tmp_path: Path) -> None:
+    telemetry = application(Probes(lambda: None, lambda: None))
+    paths = ("/healthz", "/readyz", "/metrics")
+    assert routes(telemetry) == {(method, path) for method in ("GET", "HEAD") for path in paths}
+    assert routes(Receiver(nothing, nothing).app) == {("POST", "/hook/{namespace}/{name}")}
+    artifacts = artifact_app(ArtifactStore(Settings(data_dir=tmp_path)))
+    assert routes(artifacts) == {(method, "/{path}") for method in ("GET", "HEAD")}
+
+
+async def test_t24_the_probes_say_ok_or_what_is_wrong_and_metrics_only_names() -> None:
+    complaints = [None, "not leading"]
+    async with (
+        serve("127.0.0.1:0", Probes(lambda: None, lambda: complaints[-1])) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        for path, expected in (("healthz", (200, "ok")), ("readyz", (503, "not leading")), ("debug", (404, None))):
+            async with session.get(f"{url}/{path}") as answer:
+                assert answer.status == expected[0]
+                assert expected[1] in (await answer.text(), None)
+    assert labels() == LABELS

@@ -1,0 +1,147 @@
+"""Safeguards, what drops each from the source, and the tests that must then fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Safeguard:
+    """`kept` is in `file` exactly once; with `dropped` in its place at least one of `tests` has to fail."""
+
+    name: str
+    file: str
+    kept: str
+    dropped: str
+    tests: tuple[str, ...]
+
+    def is_in_place(self, root: Path = ROOT) -> bool:
+        return (root / self.file).read_text("utf-8").count(self.kept) == 1
+
+    def drop(self, root: Path) -> None:
+        """Change the copy of the source at `root`."""
+        path = root / self.file
+        path.write_text(path.read_text("utf-8").replace(self.kept, self.dropped), "utf-8")
+
+
+RECORD = """        if writes:
+            await self._record()
+"""
+WRITE = """        with refusals.reached(cluster):
+            live |= await self._all_written(writes)
+"""
+PRECONDITION = """                    uid=seen["uid"],
+                    resource_version=seen["resourceVersion"],
+"""
+AS_ACCOUNT = """                    impersonate=impersonate,
+                )
+            except ApiError"""
+AS_ITSELF = """                )
+            except ApiError"""
+FENCE = """            if self.method not in READS:
+                checked()
+"""
+
+SAFEGUARDS = (
+    Safeguard(
+        "a delete is bound to the object that was looked at",
+        "fleet_rollout/kube/prune.py",
+        PRECONDITION,
+        "",
+        (
+            "tests/rooms/kube_apply/test_prune.py::test_what_is_taken_over_while_we_look_is_not_deleted",
+            "tests/rooms/kube_apply/test_prune.py::"
+            "test_many_of_a_kind_cost_one_list_and_one_delete_each_bound_to_what_was_seen",
+        ),
+    ),
+    Safeguard(
+        "only what this sync has written is pruned",
+        "fleet_rollout/kube/prune.py",
+        "if is_kept(live) or not is_owned(live, self.owner):",
+        "if is_kept(live):",
+        ("tests/rooms/kube_apply/test_prune.py::test_g20_what_another_sync_has_taken_over_is_not_deleted",),
+    ),
+    Safeguard(
+        "what is pruned is deleted as the policy's account",
+        "fleet_rollout/kube/prune.py",
+        AS_ACCOUNT,
+        AS_ITSELF,
+        ("tests/rooms/kube_apply/test_impersonation.py",),
+    ),
+    Safeguard(
+        "the inventory is written before objects are",
+        "fleet_rollout/kube/apply.py",
+        RECORD + WRITE,
+        WRITE + RECORD,
+        (
+            "tests/rooms/kube_apply/test_apply.py::"
+            "test_the_inventory_is_recorded_once_before_the_first_write_and_not_without_one",
+        ),
+    ),
+    Safeguard(
+        "an object of another owner is not written",
+        "fleet_rollout/kube/writer.py",
+        "if live is not None and (conflict := ownership_conflict(live, self.owner)):",
+        "if live is None and (conflict := ownership_conflict(desired, self.owner)):",
+        ("tests/rooms/kube_apply/test_ownership.py::test_two_applications_that_claim_one_object",),
+    ),
+    Safeguard(
+        "the leader's deadline is checked before a request leaves",
+        "fleet_rollout/kube/transport.py",
+        FENCE,
+        "",
+        ("tests/rooms/kube/test_lease.py::test_a_leader_that_was_suspended_may_not_send_before_it_has_won_a_new_term",),
+    ),
+    Safeguard(
+        "answers of a name are checked before one is dialled",
+        "fleet_rollout/decide/canary/addresses.py",
+        "if is_own_machine(address) or is_metadata_or_multicast(address):",
+        "if is_own_machine(address) and is_metadata_or_multicast(address):",
+        ("tests/decide/canary/test_addresses.py",),
+    ),
+    Safeguard(
+        "a path does not climb out of the artifact",
+        "fleet_rollout/render/tree.py",
+        'if joined == ".." or joined.startswith("../"):',
+        'if joined == "..":',
+        ("tests/rooms/render/test_confinement.py::test_t11_no_field_reads_outside_the_artifact",),
+    ),
+    Safeguard(
+        "a kubeconfig starts no program",
+        "fleet_rollout/kube/access.py",
+        '        "exec": "it would run a program on the hub; put a token or a client certificate there",\n',
+        "",
+        ("tests/rooms/kube/test_access.py",),
+    ),
+    Safeguard(
+        "credentials do not follow a redirect",
+        "fleet_rollout/sources/git_environment.py",
+        '"followRedirects = false"',
+        '"followRedirects = true"',
+        ("tests/rooms/sources/test_attacks.py::test_t8_credentials_do_not_follow_a_redirect",),
+    ),
+    Safeguard(
+        "announcements are authenticated",
+        "fleet_rollout/sources/signatures.py",
+        "return bool(key) and check(key, headers, body, now)",
+        "return bool(key)",
+        ("tests/rooms/sources/test_receiver.py",),
+    ),
+    Safeguard(
+        "in lockdown a dependency stays in its namespace",
+        "fleet_rollout/decide/dependencies.py",
+        "return cross_namespace_refs or (dependency.namespace or namespace) == namespace",
+        "return True",
+        ("tests/decide/test_dependencies.py", "tests/decide/test_plan.py"),
+    ),
+    Safeguard(
+        "content for the hub holds none of the service's kinds",
+        "fleet_rollout/decide/host.py",
+        "if ref.group in OWN_GROUPS or _defines_ours(obj, ref):",
+        "if _defines_ours(obj, ref):",
+        ("tests/decide/test_host.py",),
+    ),
+)
