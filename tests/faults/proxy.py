@@ -150,7 +150,7 @@ class FaultProxy:
             case Delay():
                 await asyncio.sleep(action.seconds)
             case Hold():
-                action.arrived.set()
+                action.take(asked)
                 while not action.is_released:
                     await asyncio.sleep(POLL)
         if isinstance(action, Past) and (answered := await self._then(request, asked, action)):

@@ -104,11 +104,19 @@ class Delay:
 
 
 class Hold:
-    """Keep the request until `release()`; `arrived` is set when one is held."""
+    """Keep the request until `release()`; `then` is called and `arrived` set when one, `asked`, is held."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        self._then = then
         self.arrived = threading.Event()
+        self.asked: Asked | None = None
         self._released = threading.Event()
+
+    def take(self, asked: Asked) -> None:
+        """The proxy calls this."""
+        self._then()
+        self.asked = asked
+        self.arrived.set()
 
     @property
     def is_released(self) -> bool:
