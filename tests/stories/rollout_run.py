@@ -283,7 +283,8 @@ class RolloutRun(Run):
             if is_status(asked) and asked.status == 200:
                 known = recorded(status_of(asked), self.apps)
             if verb == "delete":
-                assert (asked.body or {}).get("preconditions"), f"{asked.key}: without a precondition"
+                wanted = "resourceVersion" if cluster == MEMBER else "uid"
+                assert (asked.body or {}).get("preconditions", {}).get(wanted), f"{asked.key}: without a {wanted}"
             elif cluster == MEMBER and verb in ("apply", "create") and not is_unrecorded(asked):
                 assert entry_id(asked.body) in known, f"{asked.key}: before it was on record"
             if cluster == MEMBER and asked.status in (200, 201) and not is_engines(asked):
