@@ -43,7 +43,7 @@ class Story(NamedTuple):
     at_once: int
 
 
-SHARES = {"sync": 7, "lost": 7, "rollout": 7, "hub": 7, "promotion": 7, "rollback": 5}
+SHARES = {"rollout": 6, "hub": 6, "lost": 5, "sync": 9, "promotion": 8, "rollback": 6}
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ async def stories(
         return engine_run.Run(prepared, await namespace("faults", on=[prepared]), engine_run.ROLLBACK)
 
     return {
-        "sync": Story(sync, tuple(FAULTS), SHARES["sync"], 3),
-        "rollout": Story(rollout, tuple(FAULTS), SHARES["rollout"], 4),
-        "lost": Story(lost, tuple(FAULTS), SHARES["lost"], 3),
-        "hub": Story(hub_engine, tuple(FAULTS), SHARES["hub"], 4),
+        "sync": Story(sync, tuple(FAULTS), SHARES["sync"], 6),
+        "rollout": Story(rollout, tuple(FAULTS), SHARES["rollout"], 6),
+        "lost": Story(lost, tuple(FAULTS), SHARES["lost"], 5),
+        "hub": Story(hub_engine, tuple(FAULTS), SHARES["hub"], 6),
         "promotion": Story(promotion, ENGINE_FAULTS, SHARES["promotion"], 8),
         "rollback": Story(rollback, ENGINE_FAULTS, SHARES["rollback"], 8),
     }
