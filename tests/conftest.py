@@ -18,6 +18,9 @@ from fleet_rollout.lab import state
 from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import Lab, LabCluster
 from fleet_rollout.lab.repository import Content, Repository
+from tests.faults.options import pytest_addoption, pytest_terminal_summary
+
+__all__ = ["pytest_addoption", "pytest_terminal_summary"]
 
 MEMBERS = ("m1", "m2", "m3")
 SPARE = "spare"

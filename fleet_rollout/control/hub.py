@@ -58,6 +58,39 @@ class Sockets:
             await asyncio.sleep(CLOSE_POLL)
 
 
+class Stop:
+    """Ends kopf from another thread, and whoever would start it again.
+
+    kopf would wait for a flag of threads in a thread, which nothing can cancel: the loop of a kopf that has failed
+    would never close, and its watches never be started again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flag = threading.Event()
+        self._tell: Callable[[], object] = lambda: None
+
+    def of_loop(self) -> asyncio.Event:
+        """The flag for what runs in this loop."""
+        loop, flag = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            self._tell = lambda: loop.call_soon_threadsafe(flag.set)
+            if self._flag.is_set():
+                flag.set()
+        return flag
+
+    def set(self) -> None:
+        with self._lock, contextlib.suppress(RuntimeError):  # that loop is closed
+            self._flag.set()
+            self._tell()
+
+    def is_set(self) -> bool:
+        return self._flag.is_set()
+
+    def wait(self, seconds: float) -> None:
+        self._flag.wait(seconds)
+
+
 class HubEvents:
     """Calls `notify(plural, event type, object)` on the caller's loop for every change of `KINDS`.
 
@@ -86,7 +119,7 @@ class HubEvents:
     async def run(self) -> None:
         """Watch until cancelled; a watch that ends by an error is started again."""
         loop = asyncio.get_running_loop()
-        stop = threading.Event()
+        stop = Stop()
         ended = asyncio.Event()
 
         def body() -> None:
@@ -108,7 +141,7 @@ class HubEvents:
             # kopf needs a moment to end; the process must not exit, nor a test end, under its feet.
             await asyncio.shield(asyncio.to_thread(thread.join, JOIN_SECONDS))
 
-    async def _operate(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+    async def _operate(self, loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
         def tell(plural: str, event: dict[str, Any]) -> None:
             # kopf gives read-only views and wrappers; `object` in the raw event is the plain dict.
             loop.call_soon_threadsafe(self._notify, plural, event["type"], event["object"])
@@ -123,7 +156,7 @@ class HubEvents:
                 standalone=True,
                 clusterwide=self._namespace is None,
                 namespaces=[self._namespace] if self._namespace else [],
-                stop_flag=stop,
+                stop_flag=stop.of_loop(),
             )
 
     def _registry(

@@ -10,7 +10,7 @@ import orjson
 from fleet_rollout.control.world import CONFIG_MAPS
 from fleet_rollout.decide.names import APP_LABEL, GROUP, MANAGER_HUB, short_hash
 from fleet_rollout.errors import Transient
-from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.client import ApiError, Cluster
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
 
 INLINE = 1_000
@@ -51,9 +51,28 @@ class Inventories:
         return inline, names
 
     async def drop(self, sync: ClusterSync, names: Iterable[str]) -> None:
-        """Delete parts that no status names any more."""
+        """Delete parts that no status of this very ClusterSync names any more, as they are now.
+
+        One that is written meanwhile stays: whoever did so needs it. It goes with the ClusterSync at the latest.
+        """
         for name in names:
-            await self._hub.delete(CONFIG_MAPS, name, sync.metadata.namespace)
+            found = await self._hub.get(CONFIG_MAPS, name, sync.metadata.namespace)
+            if found is not None and _is_part_of(found, sync):
+                await self._delete(found["metadata"])
+
+    async def _delete(self, seen: dict[str, Any]) -> None:
+        version = seen["resourceVersion"]
+        try:
+            await self._hub.delete(
+                CONFIG_MAPS, seen["name"], seen["namespace"], uid=seen["uid"], resource_version=version
+            )
+        except ApiError as error:
+            if not error.is_conflict:
+                raise
+
+
+def _is_part_of(found: dict[str, Any], sync: ClusterSync) -> bool:
+    return sync.metadata.uid in [owner["uid"] for owner in found["metadata"].get("ownerReferences", [])]
 
 
 def _text(entries: list[InventoryEntry]) -> str:

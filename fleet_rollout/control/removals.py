@@ -168,12 +168,13 @@ class Removals:
 
     @staticmethod
     async def _delete_one(cluster: Cluster, ref: Ref) -> None:
-        """By UID: somebody may take the name in between."""
+        """Exactly what is looked at: somebody may take the name or write the object in between."""
         live = await _get(cluster, ref.api_version, ref.kind, ref.name, ref.namespace)
         if live is None or live["metadata"].get("deletionTimestamp"):
             return
         resource = await cluster.resource_for(ref.api_version, ref.kind)
-        await cluster.delete(resource, ref.name, ref.namespace, uid=live["metadata"]["uid"])
+        uid, version = live["metadata"]["uid"], live["metadata"]["resourceVersion"]
+        await cluster.delete(resource, ref.name, ref.namespace, uid=uid, resource_version=version)
 
     async def _write_ingress(self, draft: Removable, cluster: Cluster, step: decide.WriteIngress) -> None:
         await write_ingress(cluster, step.write)

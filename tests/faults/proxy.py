@@ -19,14 +19,31 @@ import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from urllib.parse import urlencode
 
 import aiohttp
 import yaml
 from aiohttp import web
+from yarl import URL
 
 from fleet_rollout.lab.certificates import Authority
-from tests.faults.rules import Asked, CutAfter, CutBefore, Delay, Events, Faults, Hold, Reply, key_of
+from tests.faults.rules import (
+    Action,
+    Asked,
+    CutAfter,
+    CutBefore,
+    CutInside,
+    Delay,
+    Events,
+    Faults,
+    Hold,
+    Past,
+    Reply,
+    Slow,
+    key_of,
+    refusal,
+)
 
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"}
@@ -34,6 +51,7 @@ HOP_BY_HOP = frozenset(
 START_TIMEOUT = 30
 LARGEST_BODY = 64 * 1024**2
 POLL = 0.01
+SLOW_PIECES = 10  # a second
 # aiohttp would report every connection that is reset on purpose as an error of the handler.
 QUIET = logging.getLogger("tests.faults")
 QUIET.setLevel(logging.CRITICAL)
@@ -132,9 +150,11 @@ class FaultProxy:
             case Delay():
                 await asyncio.sleep(action.seconds)
             case Hold():
-                action.arrived.set()
+                action.take(asked)
                 while not action.is_released:
                     await asyncio.sleep(POLL)
+        if isinstance(action, Past) and (answered := await self._then(request, asked, action)):
+            return answered
         async with self._session.request(
             request.method,
             self._upstream + request.raw_path,
@@ -144,25 +164,94 @@ class FaultProxy:
         ) as answer:
             asked.status = answer.status
             if key.verb == "watch" and answer.status == 200:
-                return await self._stream(request, answer, action if isinstance(action, Events) else None)
+                return await self._stream(request, answer, action)
             content = await answer.read()
         if isinstance(action, CutAfter):
             action.then()
             raise Cut
+        if isinstance(action, CutInside | Slow):
+            return await self._in_pieces(request, answer, content, action)
         return web.Response(status=answer.status, headers=_passed(answer), body=content)
+
+    async def _then(self, request: web.Request, asked: Asked, past: Past) -> web.StreamResponse | None:
+        """The answer of that time; None where the API server does not know it, or it was no read of objects."""
+        url = _past_url(self._upstream + request.raw_path, asked, past.revision)
+        if url is None:
+            return None
+        is_watch = asked.key.verb == "watch"
+        headers = _asked(request, is_watch=True)
+        if asked.key.verb == "get":
+            headers["Accept"] = headers["Accept"].replace("as=PartialObjectMetadata;", "as=PartialObjectMetadataList;")
+        async with self._session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as answer:
+            if answer.status != 200:
+                return None
+            asked.status = answer.status
+            if is_watch:
+                return await self._stream(request, answer, None)
+            content = await answer.read()
+        if asked.key.verb == "list":
+            return web.Response(status=200, headers=_passed(answer), body=content)
+        return _only(json.loads(content))
+
+    @staticmethod
+    async def _in_pieces(
+        request: web.Request, answer: aiohttp.ClientResponse, content: bytes, action: CutInside | Slow
+    ) -> web.StreamResponse:
+        passed = web.StreamResponse(status=answer.status, headers=_passed(answer))
+        passed.content_length = len(content)
+        await passed.prepare(request)
+        await _send(passed, content, action)
+        await passed.write_eof()
+        return passed
 
     @staticmethod
     async def _stream(
-        request: web.Request, answer: aiohttp.ClientResponse, events: Events | None
+        request: web.Request, answer: aiohttp.ClientResponse, action: Action | None
     ) -> web.StreamResponse:
         passed = web.StreamResponse(status=answer.status, headers=_passed(answer))
         await passed.prepare(request)
+        events = action if isinstance(action, Events) else None
         async for line in _lines(answer):
             changed = [line] if events is None else [json.dumps(e).encode() for e in events.change(json.loads(line))]
             for event in changed:
-                await passed.write(event + b"\n")
+                await _send(passed, event + b"\n", action)
         await passed.write_eof()
         return passed
+
+
+async def _send(passed: web.StreamResponse, content: bytes, action: Action | None) -> None:
+    if isinstance(action, CutInside):
+        await passed.write(content[: len(content) // 2])
+        raise Cut
+    size = max(1, int(action.rate / SLOW_PIECES)) if isinstance(action, Slow) else max(1, len(content))
+    for start in range(0, len(content), size):
+        await passed.write(content[start : start + size])
+        if isinstance(action, Slow):
+            await asyncio.sleep(size / action.rate)
+
+
+def _past_url(url: str, asked: Asked, revision: str) -> str | None:
+    """Where that time is asked for: a LIST of exactly that revision, for a GET of one name, or a watch from it."""
+    _, verb, _, _, name, subresource = asked.key
+    path, query = url.partition("?")[0], dict(asked.query)
+    if verb not in ("list", "get", "watch") or subresource or (verb == "get" and not asked.key.name):
+        return None
+    if "continue" in query:
+        return None
+    query["resourceVersion"] = revision
+    if verb != "watch":
+        query["resourceVersionMatch"] = "Exact"
+    if verb == "get":
+        path, query["fieldSelector"] = path.rpartition("/")[0], f"metadata.name={name}"
+    return f"{path}?{urlencode(query)}"
+
+
+def _only(found: dict[str, Any]) -> web.Response:
+    """The answer to a GET, from the LIST of one name."""
+    if not found.get("items"):
+        return web.json_response(dict(refusal(404).body), status=404)
+    kind = str(found["kind"]).removesuffix("List")
+    return web.json_response({"apiVersion": found["apiVersion"], "kind": kind, **found["items"][0]})
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

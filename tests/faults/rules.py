@@ -39,6 +39,7 @@ class Asked:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     number: int = 0
+    epoch: int = 0  # how often the caller had been started anew
     status: int = 0  # of the API server's answer; 0 while there is none
 
     @property
@@ -74,6 +75,28 @@ class CutAfter:
 
 
 @dataclass(frozen=True)
+class CutInside:
+    """Reset the connection in the middle of the answer; of a watch, in the middle of its next event."""
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Send the answer at so many bytes a second."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Past:
+    """Answer a read with what was true at `revision` (true past state, from etcd); a watch starts there.
+
+    What the API server does not remember any more is answered as it is now.
+    """
+
+    revision: str
+
+
+@dataclass(frozen=True)
 class Delay:
     """Send the request on after so many seconds."""
 
@@ -81,11 +104,19 @@ class Delay:
 
 
 class Hold:
-    """Keep the request until `release()`; `arrived` is set when one is held."""
+    """Keep the request until `release()`; `then` is called and `arrived` set when one, `asked`, is held."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        self._then = then
         self.arrived = threading.Event()
+        self.asked: Asked | None = None
         self._released = threading.Event()
+
+    def take(self, asked: Asked) -> None:
+        """The proxy calls this."""
+        self._then()
+        self.asked = asked
+        self.arrived.set()
 
     @property
     def is_released(self) -> bool:
@@ -102,7 +133,43 @@ class Events:
     change: Callable[[dict[str, Any]], Iterable[dict[str, Any]]]
 
 
-Action = Reply | CutBefore | CutAfter | Delay | Hold | Events
+Action = Reply | CutBefore | CutAfter | CutInside | Slow | Past | Delay | Hold | Events
+
+REASONS = {
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
+
+
+def refusal(status: int, *, retry_after: int | None = None) -> Reply:
+    """What an API server says when it refuses so."""
+    body: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status}
+    body |= {"reason": REASONS[status], "message": f"the fault proxy says {REASONS[status]}"}
+    if retry_after is None:
+        return Reply(status, body)
+    return Reply(status, body | {"details": {"retryAfterSeconds": retry_after}}, {"Retry-After": str(retry_after)})
+
+
+def dropped(name: str) -> Events:
+    """A watch that loses every event about objects of this name."""
+    return Events(lambda event: [] if _subject(event) == name else [event])
+
+
+def repeated() -> Events:
+    """A watch that tells every event twice."""
+    return Events(lambda event: [event, event])
+
+
+def without_bookmarks() -> Events:
+    return Events(lambda event: [] if event["type"] == "BOOKMARK" else [event])
+
+
+def _subject(event: Mapping[str, Any]) -> str:
+    return str((event["object"].get("metadata") or {}).get("name", ""))
 
 
 @dataclass
@@ -135,11 +202,19 @@ class Faults:
         self._rules: list[Rule] = []
         self._log: list[Asked] = []
         self._writes = 0
+        self.epoch = 0
 
-    def on(self, action: Action, *, nth: int = 1, times: int | None = 1, **wanted: str) -> Rule:
+    def on(
+        self, action: Action, *, nth: int = 1, times: int | None = 1, epoch: int | None = None, **wanted: str
+    ) -> Rule:
         """Add a rule for requests whose key has these fields: `on(CutAfter(), verb="apply", name="a")`."""
         assert wanted.keys() <= set(Key._fields), f"a key has {Key._fields}"
-        return self.when(lambda a: all(getattr(a.key, f) == v for f, v in wanted.items()), action, nth=nth, times=times)
+
+        def matches(asked: Asked) -> bool:
+            is_its_time = epoch is None or asked.epoch == epoch
+            return is_its_time and all(getattr(asked.key, field) == value for field, value in wanted.items())
+
+        return self.when(matches, action, nth=nth, times=times)
 
     def on_write(self, number: int, action: Action) -> Rule:
         """Add a rule for the write with this number."""
@@ -163,6 +238,7 @@ class Faults:
             if asked.is_write:
                 self._writes += 1
                 asked.number = self._writes
+            asked.epoch = self.epoch
             self._log.append(asked)
             return next((rule.action for rule in self._rules if rule.takes(asked)), None)
 

@@ -18,7 +18,24 @@ from fleet_rollout.kube.lease import Leadership
 from fleet_rollout.kube.watch import watch_forever
 from fleet_rollout.settings import Settings
 from tests.faults.proxy import FaultProxy
-from tests.faults.rules import CutAfter, CutBefore, Delay, Events, Faults, Hold, Key, Reply, key_of
+from tests.faults.rules import (
+    CutAfter,
+    CutBefore,
+    CutInside,
+    Delay,
+    Events,
+    Faults,
+    Hold,
+    Key,
+    Past,
+    Reply,
+    Slow,
+    dropped,
+    key_of,
+    refusal,
+    repeated,
+    without_bookmarks,
+)
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
 DEADLINE = 120
@@ -181,6 +198,83 @@ async def test_watches_pass_event_by_event_and_survive_cuts_and_lost_events(behi
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_an_answer_that_is_cut_inside_is_no_answer(behind, faults, home, hub):
+    faults.on(CutInside(), verb="apply")
+    with pytest.raises(Unreachable) as caught:
+        await behind.apply(CONFIG_MAPS, config_map(home), manager="tests")
+    assert caught.value.maybe_sent
+    assert await hub.api.find(f"/api/v1/namespaces/{home}/configmaps/a")
+    faults.on(CutInside(), verb="list")
+    with pytest.raises(Unreachable):
+        await behind.list(CONFIG_MAPS, home)
+    assert (await behind.list(CONFIG_MAPS, home))[0]
+
+
+async def test_a_slow_answer_comes_whole(behind, faults, home):
+    await behind.apply(CONFIG_MAPS, config_map(home, key="1"), manager="tests")
+    rule = faults.on(Slow(20_000), verb="get", name="a")
+    assert (await behind.get(CONFIG_MAPS, "a", home))["data"] == {"key": "1"}
+    assert rule.done == 1
+
+
+@pytest.mark.parametrize("status", [409, 410, 429, 500, 503])
+async def test_refusals_look_like_the_api_servers(behind, faults, home, status):
+    faults.on(refusal(status, retry_after=1 if status == 429 else None), verb="create", times=1)
+    creating = behind.create(CONFIG_MAPS, config_map(home), manager="tests")
+    if status == 429:  # the client waits as long as it is told to, and asks again
+        assert (await creating)["metadata"]["name"] == "a"
+        return
+    with pytest.raises(ApiError) as caught:
+        await creating
+    assert caught.value.status == status
+    assert caught.value.is_conflict == (status == 409)
+    assert caught.value.is_expired == (status == 410)
+
+
+async def test_the_past_is_what_was_true_then(behind, faults, home):
+    """Time travel of trust.md 2: LIST, GET and the start of a watch at an older revision."""
+    await behind.create(CONFIG_MAPS, config_map(home, "goes", key="1"), manager="tests")
+    made = await behind.create(CONFIG_MAPS, config_map(home, "a", key="1"), manager="tests")
+    then = made["metadata"]["resourceVersion"]
+    await behind.patch(CONFIG_MAPS, "a", home, {"data": {"key": "2"}}, kind="merge")
+    await behind.delete(CONFIG_MAPS, "goes", home)
+    await behind.create(CONFIG_MAPS, config_map(home, "new"), manager="tests")
+    rule = faults.when(lambda asked: asked.key.namespace == home, Past(then), times=None)
+
+    listed, version = await behind.list(CONFIG_MAPS, home)
+    data = {obj["metadata"]["name"]: obj.get("data") for obj in listed if obj["metadata"]["name"] in ("a", "goes")}
+    assert (data, version) == ({"a": {"key": "1"}, "goes": {"key": "1"}}, then)
+    assert (await behind.get(CONFIG_MAPS, "a", home))["data"] == {"key": "1"}
+    assert (await behind.get(CONFIG_MAPS, "goes", home, metadata_only=True))["metadata"]["name"] == "goes"
+    assert await behind.get(CONFIG_MAPS, "new", home) is None
+    changes = []
+    async for event in behind.watch(CONFIG_MAPS, namespace=home):
+        changes.append((event.type, event.obj["metadata"].get("name")))
+        if len(changes) == 3:
+            break
+    assert changes == [("MODIFIED", "a"), ("DELETED", "goes"), ("ADDED", "new")]
+    assert rule.done == 5
+    faults.clear()
+    assert (await behind.get(CONFIG_MAPS, "a", home))["data"] == {"key": "2"}
+
+
+async def test_a_rule_of_an_epoch_waits_for_it(behind, faults, home):
+    faults.on(refusal(500), verb="create", epoch=1)
+    await behind.create(CONFIG_MAPS, config_map(home), manager="tests")
+    faults.epoch = 1
+    with pytest.raises(ApiError):
+        await behind.create(CONFIG_MAPS, config_map(home, "b"), manager="tests")
+    assert [asked.epoch for asked in faults.writes] == [0, 1]
+
+
+def test_events_are_dropped_and_repeated():
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
+    added = {"type": "ADDED", "object": {"metadata": {"name": "a"}}}
+    assert [dropped("a").change(each) for each in (added, bookmark)] == [[], [bookmark]]
+    assert repeated().change(added) == [added, added]
+    assert [without_bookmarks().change(each) for each in (added, bookmark)] == [[added], []]
 
 
 async def behind_again(behind: Cluster, home: str) -> None:

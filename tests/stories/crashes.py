@@ -1,61 +1,57 @@
-"""Runs whose controller is killed, or loses answers, at chosen writes: each has to end like the undisturbed one.
+"""Runs that are spoiled at chosen writes, by a kill, a lost or wrong answer, a stale view or another leader.
 
-On the way nothing may exist on the member that the hub does not know of (trust.md 2, classes 1 and 7).
+Each has to end like the undisturbed one, and on the way nothing may exist on the member that the hub does not know
+of (trust.md 2, classes 1, 2, 5 and 7).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.faults.rules import Asked, CutAfter, CutBefore
-from tests.stories.scenario import Object, Point, Run, proxied
+from tests.faults.rules import Action, CutAfter, CutBefore, refusal
+from tests.stories.scenario import Object
 
-FAULTS = {
+CRASHES: dict[str, Callable[[Any], Action]] = {
     "killed before": lambda run: CutBefore(then=run.kill),
     "killed after": lambda run: CutAfter(then=run.kill),
     "cut after send": lambda run: CutAfter(),
 }
-# How often these are written depends on timing, so that the later ones need not come in every run.
-TIMED = ("hub patch applications/status", "hub patch attachedclusters/status")
+REFUSALS: dict[str, Callable[[Any], Action]] = {
+    "answered 409": lambda run: refusal(409),
+    "answered 500": lambda run: refusal(500),
+}
+RESTARTS: dict[str, Callable[[Any], Action]] = {
+    "stale restart": lambda run: CutAfter(then=run.kill_to_stale),
+}
+# The process is stopped with the write on the wire, another leads, and the first goes on (class 5).
+SUSPENSIONS: dict[str, Callable[[Any], Action]] = {
+    "leader suspended": lambda run: run.suspension(),
+}
+FAULTS = CRASHES | REFUSALS | RESTARTS | SUSPENSIONS
+RESTARTING = frozenset({"killed before", "killed after", "stale restart"})
 
 
-async def undisturbed(run: Run) -> Run:
-    async with proxied(run):
+async def undisturbed(run: Any) -> Any:
+    async with run.running():
         await run.play(None)
     run.check()
     return run
 
 
-async def spoiled(run: Run, fault: str, points: Sequence[Point], wanted: list[Object]) -> str | None:
+async def spoiled(run: Any, fault: str, points: Sequence[Any], wanted: list[Object]) -> str | None:
     """What went wrong in a run with `fault` at each of `points`, or None."""
-    rules = [run.faults.when(is_write(run, point), FAULTS[fault](run), nth=point.nth) for point in points]
+    rules = [run.faults.when(run.is_write(point), FAULTS[fault](run), nth=run.nth(point)) for point in points]
     try:
-        async with proxied(run):
-            await guarded(run.play(wanted), run.revive())
+        async with run.running():
+            await run.endure(wanted)
         run.check()
         missed = [point for point, rule in zip(points, rules, strict=True) if not rule.done]
-        assert all(point.key.startswith(TIMED) for point in missed), f"these writes did not come: {missed}"
+        assert all(run.is_timed(point) for point in missed), f"these writes did not come: {missed}"
         done = sum(rule.done for rule in rules)
         # Two writes may be under way when the controller is killed at one of them.
-        expected = range(min(done, 1), done + 1) if "killed" in fault else range(1)
+        expected = range(min(done, 1), done + 1) if fault in RESTARTING else range(1)
         assert run.restarts in expected, "the controller ended by itself"
     except AssertionError as error:
         return f"{fault} {points}: {error}"
     return None
-
-
-def is_write(run: Run, point: Point) -> Callable[[Asked], bool]:
-    return lambda asked: bool(asked.number) and run.act == point.act and run.key(asked) == point.key
-
-
-async def guarded(work: Coroutine[Any, Any, None], watch: Coroutine[Any, Any, None]) -> None:
-    """Do `work`; what `watch` raises meanwhile ends it."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(watch)]
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    for task in done:
-        task.result()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from fleet_rollout.settings import Settings
 from tests.control.engine.scripted import Script
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, Faults
-from tests.stories.scenario import GENERATIONS, VOLATILE, differences, without
+from tests.stories.scenario import GENERATIONS, VOLATILE, differences, look_back, without
 
 Object = dict[str, Any]
 FAST = EngineOptions(mesh_provider="istio", shortest_interval=0.2)
@@ -122,6 +122,8 @@ class Run:
     script: Script = field(default_factory=Script)
     pictures: list[Object] = field(default_factory=list)
     restarts: int = 0
+    past: dict[str, str] = field(default_factory=dict)
+    is_stale: bool = False
 
     def path(self, plural: str, name: str = "") -> str:
         return "/".join(filter(None, (KINDS[plural], "namespaces", self.namespace, plural, name)))
@@ -146,10 +148,23 @@ class Run:
         while True:
             await self.process.ended()
             self.restarts += 1
+            self.faults.epoch += 1
+            if self.is_stale:
+                look_back(self.faults, self.past)
+                self.is_stale = False
             self.process = Process(kubeconfig, self.namespace, self.script)
 
     def kill(self) -> None:
         self.process.kill()
+
+    def kill_to_stale(self) -> None:
+        """The next engine sees how things were when the act began."""
+        self.is_stale = True
+        self.kill()
+
+    async def endure(self, wanted: Sequence[Object]) -> None:
+        """As for a controller, which needs somebody to start it again; `running` does it here."""
+        await self.play(wanted)
 
     # What people do
 
@@ -192,6 +207,8 @@ class Run:
     async def play(self, wanted: Sequence[Object] | None) -> None:
         """All acts, each until everything is as in `wanted`; without it, until its phase is there and all is quiet."""
         for number, act in enumerate(self.acts):
+            listed = await self._ask("get", "/api/v1/namespaces", limit="1")
+            self.past["m1"] = listed["metadata"]["resourceVersion"]
             await getattr(self, act.does)()
             for gate in act.opens:
                 self.script.refusals.pop(gate, None)
@@ -241,6 +258,24 @@ class Run:
     def points(self) -> list[str]:
         """The writes so far, each once: after a conflict it is only tried again."""
         return list(dict.fromkeys(point(asked) for asked in self.faults.writes))
+
+    @staticmethod
+    def group(where: str) -> str:
+        """What a write is merged by: verb, kind, and of a status the phase."""
+        verb, plural, _, part, *said = where.split(" ", 4)
+        return " ".join([verb, plural, *([part, said[0].split(",")[0].strip("[]'")] if part else [])])
+
+    @staticmethod
+    def is_write(where: str) -> Callable[[Asked], bool]:
+        return lambda asked: bool(asked.number) and point(asked) == where
+
+    @staticmethod
+    def nth(where: str) -> int:
+        """A write says something of its own."""
+        return 1
+
+    def is_timed(self, where: str) -> bool:
+        return False
 
     def check(self) -> None:
         """What must hold of every write of every run."""

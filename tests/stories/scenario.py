@@ -12,8 +12,10 @@ import bisect
 import contextlib
 import json
 import re
+import signal
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +28,8 @@ from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout.lab.repository import Repository
 from fleet_rollout_api.cluster_sync import ClusterSync
 from tests.faults.proxy import FaultProxy
-from tests.faults.rules import Asked, Faults
-from tests.stories.replicas import Launcher
+from tests.faults.rules import Asked, Delay, Faults, Hold, Past
+from tests.stories.replicas import Launcher, Replica
 
 Object = dict[str, Any]
 APPS = "/apis/apps.kurator.dev/v1alpha1"
@@ -35,7 +37,11 @@ FLEETS = "/apis/fleet.kurator.dev/v1alpha1"
 CLUSTERS = "/apis/cluster.kurator.dev/v1alpha1"
 GROUPS = {"fleets": FLEETS, "attachedclusters": CLUSTERS, "applications": APPS, "clustersyncs": APPS}
 SYNCS = "clustersyncs.apps.kurator.dev"
+MEMBER = "m1"  # as the hub and the proxies know it
+# How often these are written depends on timing, so that the later ones need not come in every run.
+TIMED = ("hub patch applications/status", "hub patch attachedclusters/status")
 DEADLINE = 90.0
+STALE_FOR = 1.0  # so long a restarted controller acts on an old view before its watches bring it up to date
 QUIET = 1.5
 TIMES = re.compile(r"(Time|Timestamp|At)$")
 VOLATILE = frozenset({"uid", "resourceVersion", "managedFields", "epoch", "url", "size", "apps.kurator.dev/identity"})
@@ -75,6 +81,12 @@ class Run:
     starts: list[int] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    mode: str = "Flagger"  # whose the Canaries are; a scenario plays Flagger itself
+    past: dict[str, str] = field(default_factory=dict)
+    is_stale: bool = False
+    late: str = ""  # the write that was on the wire when its sender was suspended
+    retired: list[Replica] = field(default_factory=list)
+    held: Hold | None = None
 
     @property
     def acts(self) -> list[Callable[[], Awaitable[None]]]:
@@ -95,7 +107,8 @@ class Run:
         self.folder.mkdir()
         self.kubeconfig = self.folder / "kubeconfig"
         self.kubeconfig.write_bytes(hub.kubeconfig(self.hub.kubeconfig.read_bytes()))
-        for plural, obj in fleet(self.namespace, member.kubeconfig(self.member.kubeconfig.read_bytes())):
+        kubeconfig = member.kubeconfig(self.member.kubeconfig.read_bytes())
+        for plural, obj in fleet(self.namespace, kubeconfig, self.mode):
             await self.hub.api.apply(self.path(plural, obj["metadata"]["name"]), obj, manager="story")
         await self.start()
 
@@ -104,28 +117,69 @@ class Run:
             kubeconfig=self.kubeconfig,
             namespace=self.namespace,
             own_namespace=self.namespace,
-            data_dir=self.folder / "data",
+            data_dir=self.folder / f"data{len(self.retired) or ''}",
             **self.settings,
         )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with proxied(self):
+            yield
+
+    async def endure(self, wanted: list[Object]) -> None:
+        """Play, with somebody who starts the controller again, or another beside it."""
+        await guarded(self.play(wanted), self.revive())
 
     def kill(self) -> None:
         self.replica.kill()
 
+    def kill_to_stale(self) -> None:
+        """The next start sees how things were when the act began."""
+        self.is_stale = True
+        self.kill()
+
+    def suspension(self) -> Hold:
+        self.held = Hold(then=lambda: self.replica.signal(signal.SIGSTOP))
+        return self.held
+
     async def revive(self) -> None:
         """Start the controller again whenever it has been killed; its Lease expires at once, to save the wait."""
         lease = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/fleet-rollout"
+        if self.held is not None:
+            await self._succeed(self.held)
         while True:
             await self.replica.ended()
             unknown = await self.unrecorded()
             assert not unknown, f"the hub does not know of {unknown} after the controller was killed"
             self.restarts += 1
+            self.faults.epoch += 1
+            if self.is_stale:
+                look_back(self.faults, self.past)
+                self.is_stale = False
             if await self.hub.api.find(lease):
                 await self.hub.api.merge(lease, {"spec": {"holderIdentity": ""}})
             await self.start()
 
+    async def _succeed(self, held: Hold) -> None:
+        """Once the leader is suspended another takes over; then the first goes on, and what it had sent arrives."""
+        while not held.arrived.is_set():
+            await asyncio.sleep(0.05)
+        assert held.asked is not None, "held, and by whom nobody knows"
+        self.late = self.key(held.asked)
+        self.retired.append(self.replica)
+        self.faults.epoch += 1
+        await self.start()
+        while not await self.replica.leads():
+            await asyncio.sleep(0.1)
+        held.release()
+        self.retired[-1].signal(signal.SIGCONT)
+
     async def end(self) -> None:
         """Stop, and leave nothing that holds a namespace."""
-        await self.replica.close()
+        if self.held is not None:
+            self.held.release()
+        for replica in (self.replica, *self.retired):
+            await replica.close()
         for plural in ("applications", "clustersyncs"):
             for obj in await self.hub.api.items(self.path(plural)):
                 if obj["metadata"].get("finalizers"):
@@ -159,6 +213,9 @@ class Run:
         for number, act in enumerate(self.acts):
             self.act = number
             self.starts.append(len(self.faults.writes))
+            for cluster in (self.hub, self.member):
+                listed = await cluster.api.get("/api/v1/namespaces", limit="1")
+                self.past["hub" if cluster is self.hub else MEMBER] = listed["metadata"]["resourceVersion"]
             await act()
             if wanted is None:
                 await self._quiet()
@@ -259,6 +316,21 @@ class Run:
             found.append(Point(act, key, counted[act, key]))
         return found
 
+    @staticmethod
+    def group(point: Point) -> str:
+        """What a point is merged by: act, cluster, verb and kind."""
+        return f"act {point.act}: {' '.join(point.key.split()[:3])}"
+
+    def is_write(self, point: Point) -> Callable[[Asked], bool]:
+        return lambda asked: bool(asked.number) and self.act == point.act and self.key(asked) == point.key
+
+    @staticmethod
+    def nth(point: Point) -> int:
+        return point.nth
+
+    def is_timed(self, point: Point) -> bool:
+        return point.key.startswith(TIMED)
+
     def writes(self) -> list[Write]:
         return [
             Write(max(bisect.bisect_right(self.starts, number) - 1, 0), asked)
@@ -290,6 +362,7 @@ class Run:
                 assert entry_id(asked.body) in recorded, f"{asked.key}: before it was in the inventory"
             if asked.key.cluster == "m1" and asked.status in (200, 201):
                 written[self.key(asked)] += 1
+        written[self.late] -= 1
         written["m1 delete namespaces NAMESPACE-apps"] = 1  # its end takes a while, and may be asked for again
         twice = {key: count for key, count in written.items() if count > (2 if key.endswith(" changes") else 1)}
         assert not twice or set(twice) == {"m1 delete configmaps changes"}, f"written more often than needed: {twice}"
@@ -319,6 +392,40 @@ async def in_thread(proxy: FaultProxy) -> AsyncIterator[FaultProxy]:
         yield proxy
     finally:
         await asyncio.to_thread(proxy.__exit__, None, None, None)
+
+
+async def guarded(work: Coroutine[Any, Any, None], watch: Coroutine[Any, Any, None]) -> None:
+    """Do `work`; what `watch` raises meanwhile ends it."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(watch)]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in done:
+        task.result()
+
+
+def look_back(faults: Faults, past: Mapping[str, str], stale_for: float = STALE_FOR) -> None:
+    """What starts now sees each cluster as at `past` for a moment from its first listing, and its watches say nothing.
+
+    Leases are left out: who leads is decided by writes.
+    """
+    epoch, ends = faults.epoch, [float("inf")]
+
+    def is_stale(cluster: str, *verbs: str) -> Callable[[Asked], bool]:
+        def matches(asked: Asked) -> bool:
+            key = asked.key
+            if asked.epoch != epoch or key.cluster != cluster or key.verb not in verbs:
+                return False
+            if key.verb == "list":
+                ends[0] = min(ends[0], time.monotonic() + stale_for)
+            return not key.resource.startswith("leases") and time.monotonic() < ends[0]
+
+        return matches
+
+    for cluster, revision in past.items():
+        faults.when(is_stale(cluster, "list", "get"), Past(revision), times=None)
+        faults.when(is_stale(cluster, "watch"), Delay(stale_for), times=None)
 
 
 def manifests(namespace: str) -> dict[str, str]:
@@ -357,7 +464,7 @@ def application(namespace: str, url: str) -> Object:
     }
 
 
-def fleet(namespace: str, kubeconfig: bytes) -> list[tuple[str, Object]]:
+def fleet(namespace: str, kubeconfig: bytes, mode: str) -> list[tuple[str, Object]]:
     """A Fleet of one member, and how it is reached."""
     secret = {
         "apiVersion": "v1",
@@ -377,7 +484,7 @@ def fleet(namespace: str, kubeconfig: bytes) -> list[tuple[str, Object]]:
         "metadata": {"name": "fleet", "namespace": namespace},
         "spec": {
             "clusters": [{"kind": "AttachedCluster", "name": "m1"}],
-            "rolloutEngine": {"mode": "Flagger"},  # the scenario plays it
+            "rolloutEngine": {"mode": mode},
         },
     }
     return [("secrets", secret), ("attachedclusters", cluster), ("fleets", group)]

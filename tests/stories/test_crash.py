@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.stories.crashes import FAULTS, spoiled, undisturbed
+from tests.stories.crashes import CRASHES, spoiled, undisturbed
 from tests.stories.replicas import Launcher
 from tests.stories.scenario import Point, Run
 
@@ -38,7 +38,7 @@ def new_run(
 
 
 @pytest.mark.timeout(1800)  # some thirty runs: on a machine that is busy with other things they take minutes
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", CRASHES)
 async def test_after_a_crash_at_any_write_everything_ends_as_without(new_run: Any, fault: str) -> None:
     """Part 13; "killed before and after every write of a sync, and cut after send, ends as an undisturbed run"."""
     model = await undisturbed(await new_run())

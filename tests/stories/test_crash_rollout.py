@@ -16,7 +16,7 @@ import pytest
 from fleet_rollout.control.member_crds import labelled
 from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout_api.crd import member_crds
-from tests.stories.crashes import FAULTS, spoiled, undisturbed
+from tests.stories.crashes import CRASHES, spoiled, undisturbed
 from tests.stories.replicas import Launcher
 from tests.stories.rollout_run import SHORT_LIFE, RolloutRun
 from tests.stories.rollouts import TESTER
@@ -70,7 +70,7 @@ async def test_after_a_crash_at_any_write_a_rollout_ends_as_without(new_run: Any
         async with turn:
             return await spoiled_like(model, await new_run(prepared), fault, points[first::APART])
 
-    failures = await asyncio.gather(*(one(fault, first) for first in range(APART) for fault in FAULTS))
+    failures = await asyncio.gather(*(one(fault, first) for first in range(APART) for fault in CRASHES))
     assert not any(failures), "\n\n".join(filter(None, failures))
 
 
@@ -80,6 +80,6 @@ async def test_after_a_crash_at_the_shared_ingress_it_ends_as_without(new_run: A
     model = await undisturbed(await new_run(prepared, **fields))
     points = [point for point in model.points() if "ingresses" in point.key]
     assert len(points) == 2
-    runs = [spoiled_like(model, await new_run(prepared, **fields), fault, points) for fault in FAULTS]
+    runs = [spoiled_like(model, await new_run(prepared, **fields), fault, points) for fault in CRASHES]
     failures = await asyncio.gather(*runs)
     assert not any(failures), "\n\n".join(filter(None, failures))

@@ -14,20 +14,14 @@ import pytest
 
 from fleet_rollout.control.engine import sight
 from fleet_rollout.lab.lab import LabCluster
-from tests.faults.rules import Asked, CutAfter, CutBefore
 from tests.rooms.traffic.conftest import crds as meshes
 from tests.rooms.traffic.conftest import member
-from tests.stories.engine_run import PROMOTION, ROLLBACK, Act, Run, point
-from tests.stories.scenario import Object
+from tests.stories.crashes import CRASHES, spoiled, undisturbed
+from tests.stories.engine_run import PROMOTION, ROLLBACK, Act, Run
 
 __all__ = ["member", "meshes"]
 
 AT_ONCE = 8
-FAULTS = {
-    "killed before": lambda run: CutBefore(then=run.kill),
-    "killed after": lambda run: CutAfter(then=run.kill),
-    "cut after send": lambda run: CutAfter(),
-}
 NewRun = Callable[[Sequence[Act]], Awaitable[Run]]
 
 
@@ -44,31 +38,6 @@ async def new_run(meshes: Any, namespace: Any, monkeypatch: pytest.MonkeyPatch) 
     return make
 
 
-async def undisturbed(run: Run) -> Run:
-    async with run.running():
-        await run.play(None)
-    run.check()
-    return run
-
-
-async def spoiled(run: Run, fault: str, points: Sequence[str], wanted: list[Object]) -> str | None:
-    """What went wrong in a run with `fault` at each of these writes, or None."""
-    rules = [run.faults.when(is_write(where), FAULTS[fault](run)) for where in points]
-    try:
-        async with run.running():
-            await run.play(wanted)
-        run.check()
-        assert all(rule.done for rule in rules), [w for w, rule in zip(points, rules, strict=True) if not rule.done]
-        assert run.restarts == (len(points) if "killed" in fault else 0)
-    except AssertionError as error:
-        return f"{fault} {points}: {error}"
-    return None
-
-
-def is_write(where: str) -> Callable[[Asked], bool]:
-    return lambda asked: bool(asked.number) and point(asked) == where
-
-
 async def all_spoiled(new_run: NewRun, model: Run, points: Sequence[str], apart: int) -> None:
     """Each write once with each fault; in one run are those that lie `apart` writes from each other."""
     turn = asyncio.Semaphore(AT_ONCE)
@@ -77,7 +46,7 @@ async def all_spoiled(new_run: NewRun, model: Run, points: Sequence[str], apart:
         async with turn:
             return await spoiled(await new_run(model.acts), fault, chosen, model.pictures)
 
-    runs = [one(fault, points[first::apart]) for first in range(apart) for fault in FAULTS]
+    runs = [one(fault, points[first::apart]) for first in range(apart) for fault in CRASHES]
     failures = await asyncio.gather(*runs)
     assert not any(failures), "\n\n".join(filter(None, failures))
 

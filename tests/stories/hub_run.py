@@ -1,0 +1,84 @@
+"""Two more lives to be spoiled at any write: a rollout that the hub's own engine runs, and a member lost and back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import CutBefore, Rule
+from tests.stories import rollouts
+from tests.stories.rollout_run import RolloutRun, is_engines
+from tests.stories.scenario import MEMBER, Object, Point, Run
+
+
+@dataclass
+class HubRun(RolloutRun):
+    """A first commit that the engine takes over, a second one that it promotes, then the removal of all of it."""
+
+    life: Sequence[str] = ("first_commit", "third_commit", "release", "removal")
+    mode: str = "Hub"
+
+    def _rollout(self) -> Object:
+        return rollouts.rollout(
+            self.place,
+            analysis={"checkIntervalSeconds": 1, "metrics": []},
+            routing={"hosts": ["web.example.com"], "canaryStrategy": {"stepWeight": 50, "maxWeight": 50}},
+            testLoader=True,
+        )
+
+    async def is_done(self) -> bool:
+        if self.life[self.act] in ("release", "removal"):
+            return await super().is_done()
+        canary = await self.place.canary() or {}
+        phase = "Initialized" if self.act == 0 else "Succeeded"
+        return (canary.get("status") or {}).get("phase") == phase and await Run.is_done(self)
+
+    def is_timed(self, point: Point) -> bool:
+        """A tick that was missed is not made up for."""
+        return super().is_timed(point) or point.key in {self.key(a) for a in self.faults.writes if is_engines(a)}
+
+
+@dataclass
+class LostRun(Run):
+    """The second commit comes while the member cannot be reached, and is caught up with when it is back."""
+
+    settings: dict[str, Any] = field(default_factory=lambda: {"member-breaker-min": 0.3, "member-breaker-max": 1.0})
+    cut: Rule | None = None
+
+    @property
+    def acts(self) -> list[Callable[[], Awaitable[None]]]:
+        return [self.first_commit, self.lose, self.return_, self.removal]
+
+    async def begin(self, hub: FaultProxy, member: FaultProxy) -> None:
+        self._way = member
+        await super().begin(hub, member)
+
+    async def lose(self) -> None:
+        self.cut = self.faults.when(lambda asked: asked.key.cluster == MEMBER, CutBefore(), times=None)
+        self._way.cut_all()
+        await self.second_commit()
+
+    async def return_(self) -> None:
+        assert self.cut is not None
+        self.cut.times = 0
+
+    async def is_done(self) -> bool:
+        return await (self._is_told() if self.act == 1 else super().is_done())
+
+    async def _is_told(self) -> bool:
+        """The member's own condition says that it is away, and the row of the Application names it."""
+        cluster = await self.hub.api.get(self.path("attachedclusters", MEMBER))
+        app = await self.hub.api.get(self.path("applications", "web"))
+        states = {c["type"]: c["status"] for c in (cluster.get("status") or {}).get("conditions", [])}
+        ready = {c["type"]: c["status"] for c in (app.get("status") or {}).get("conditions", [])}
+        return states.get("Ready") == "False" and ready.get("Ready") != "True"
+
+    async def picture(self) -> Object:
+        """While it is away, what is said of it depends on which request was cut."""
+        return {"away": await self._is_told()} if self.act == 1 else await super().picture()
+
+    def is_timed(self, point: Point) -> bool:
+        """So does how often anything is said."""
+        return super().is_timed(point) or point.act == 1
