@@ -11,13 +11,23 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from typing import Any, Literal, NamedTuple
 
-import orjson
 from aiohttp import ClientWebSocketResponse
 
 from fleet_rollout.decide.intervals import jittered
+from fleet_rollout.kube import answers
 from fleet_rollout.kube.discovery import Discovery, Resource
 from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
-from fleet_rollout.kube.transport import JSON, LIST_LIMIT, OBJECT_LIMIT, Connection, Fence, Limits, Request, Transport
+from fleet_rollout.kube.transport import (
+    HUB,
+    JSON,
+    LIST_LIMIT,
+    OBJECT_LIMIT,
+    Connection,
+    Fence,
+    Limits,
+    Request,
+    Transport,
+)
 from fleet_rollout.settings import Settings
 
 __all__ = ["ApiError", "Cluster", "Connection", "Event", "NoSuchKind", "Resource", "Unreachable"]
@@ -27,6 +37,9 @@ PATCH_TYPES = {"merge": "application/merge-patch+json", "json": "application/jso
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PAGE = 500
+# Of a member. The hub is trusted, and 10,000 clusters have many ClusterSyncs.
+MOST_PAGES = 1000
+LISTING_LIMIT = 128 * 1024**2
 WATCH_SPREAD = 0.1  # so that a thousand watches opened together do not end together
 
 Object = dict[str, Any]
@@ -78,7 +91,7 @@ class Cluster:
         path, accept = resource.path(namespace, name), METADATA if metadata_only else JSON
         request = Request("GET", path, accept=accept, impersonate=impersonate, repeatable=True)
         try:
-            return await self._object(request)
+            return await self._one(resource, request)
         except ApiError as error:
             if error.is_not_found:
                 return None
@@ -93,36 +106,42 @@ class Cluster:
         impersonate: str | None = None,
         metadata_only: bool = False,
     ) -> tuple[list[Object], str]:
-        """All objects, with apiVersion and kind, and the resourceVersion to watch from."""
+        """All objects, with apiVersion and kind, and the resourceVersion to watch from.
+
+        A member's list that is too long to be kept is Unreachable, as a list without end would be.
+        """
         params = {"limit": str(PAGE)}
         if label_selector:
             params["labelSelector"] = label_selector
-        found: list[Object] = []
-        while True:
-            page = await self._page(resource, namespace, params, impersonate, metadata_only)
-            found += [_typed(item, resource) for item in page.get("items") or []]
-            metadata = page.get("metadata") or {}
-            if not metadata.get("continue"):
-                return found, str(metadata.get("resourceVersion", ""))
-            params["continue"] = metadata["continue"]
-
-    async def _page(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        params: dict[str, str],
-        impersonate: str | None,
-        metadata_only: bool,
-    ) -> Object:
         accept = METADATA_LIST if metadata_only else JSON
         path = resource.path(namespace)
-        request = Request("GET", path, dict(params), None, JSON, accept, impersonate, True, LIST_LIMIT)
-        return await self._object(request)
+        found: list[Object] = []
+        pages = size = 0
+        while True:
+            request = Request("GET", path, dict(params), None, JSON, accept, impersonate, True, LIST_LIMIT)
+            _, answer, length = await self._transport.send_sized(request)
+            items, metadata = answers.page(answer, resource, self.name)
+            pages, size = pages + 1, size + length
+            self._refuse_endless(resource, pages, size, is_last=not metadata.get("continue"))
+            found += [_typed(item, resource) for item in items]
+            if not metadata.get("continue"):
+                return found, str(metadata.get("resourceVersion", ""))
+            params["continue"] = str(metadata["continue"])
+
+    def _refuse_endless(self, resource: Resource, pages: int, size: int, *, is_last: bool) -> None:
+        if self.name == HUB:
+            return
+        if size > LISTING_LIMIT:
+            fact = f"its list of {resource.plural} is larger than {LISTING_LIMIT >> 20} MiB"
+            raise Unreachable(self.name, fact, maybe_sent=False)
+        if pages >= MOST_PAGES and not is_last:
+            fact = f"its list of {resource.plural} does not end after {pages} pages; {answers.CHECK_SERVER}"
+            raise Unreachable(self.name, fact, maybe_sent=False)
 
     async def create(self, resource: Resource, obj: Object, *, manager: str) -> Object:
         """Create; the name being taken is an ApiError that `is_already_exists`."""
         path = resource.path(_namespace(obj))
-        return await self._object(Request("POST", path, {"fieldManager": manager}, obj))
+        return await self._one(resource, Request("POST", path, {"fieldManager": manager}, obj))
 
     async def apply(
         self,
@@ -142,7 +161,7 @@ class Cluster:
         path = resource.path(_namespace(obj), obj["metadata"]["name"], subresource)
         request = Request("PATCH", path, params, obj, APPLY, impersonate=impersonate, repeatable=True)
         status, answer = await self._transport.send(request)
-        return answer, status == 201
+        return answers.one(answer, resource, self.name, changed=True), status == 201
 
     async def patch(
         self,
@@ -159,12 +178,13 @@ class Cluster:
         """A merge patch (dict) or a JSON patch (list of operations)."""
         params = {"fieldManager": manager} if manager else {}
         path = resource.path(namespace, name, subresource)
-        return await self._object(Request("PATCH", path, params, patch, PATCH_TYPES[kind], impersonate=impersonate))
+        request = Request("PATCH", path, params, patch, PATCH_TYPES[kind], impersonate=impersonate)
+        return await self._one(resource, request)
 
     async def replace(self, resource: Resource, obj: Object, *, subresource: str = "", manager: str) -> Object:
         """Put the whole object; with a resourceVersion in it, only where nobody changed it meanwhile."""
         path = resource.path(_namespace(obj), obj["metadata"]["name"], subresource)
-        return await self._object(Request("PUT", path, {"fieldManager": manager}, obj))
+        return await self._one(resource, Request("PUT", path, {"fieldManager": manager}, obj))
 
     async def delete(
         self,
@@ -195,11 +215,15 @@ class Cluster:
 
     async def resource_for(self, api_version: str, kind: str) -> Resource:
         """The resource of a kind, asked of the server once and again for unknown ones; else NoSuchKind."""
-        return await self._discovery.find(api_version, kind)
+        try:
+            return await self._discovery.find(api_version, kind)
+        except (AttributeError, KeyError, TypeError) as error:
+            fact = f"its list of kinds is not one of a Kubernetes API; {answers.CHECK_SERVER}"
+            raise Unreachable(self.name, fact, maybe_sent=False) from error
 
     async def server_version(self) -> str:
         """Such as `v1.37.2`."""
-        return str((await self._object(Request("GET", "/version", repeatable=True)))["gitVersion"])
+        return str((await self._object(Request("GET", "/version", repeatable=True))).get("gitVersion", ""))
 
     async def watch(
         self,
@@ -222,7 +246,8 @@ class Cluster:
         request = Request("GET", resource.path(namespace), params, accept=accept)
         async with self._transport.stream(request) as lines, aclosing(lines):
             async for line in lines:
-                yield _event(line, resource, self.name)
+                kind, obj = answers.event(line, self.name)
+                yield Event(kind, _typed(obj, resource))
 
     async def ask(self, method: str, path: str, obj: Object | None = None) -> Object:
         """An object by its path, for kinds that only the caller knows; POST creates, DELETE deletes."""
@@ -254,6 +279,11 @@ class Cluster:
             raise Unreachable(self.name, "answered with JSON that is no object", maybe_sent=True)
         return answer
 
+    async def _one(self, resource: Resource, request: Request) -> Object:
+        """The answer, which is an object of this kind."""
+        _, answer = await self._transport.send(request)
+        return answers.one(answer, resource, self.name, changed=request.method != "GET")
+
     async def _fetch(self, path: str, accept: str) -> Any:
         return await self._object(Request("GET", path, accept=accept, repeatable=True, limit=LIST_LIMIT))
 
@@ -265,15 +295,3 @@ def _namespace(obj: Object) -> str:
 def _typed(item: Object, resource: Resource) -> Object:
     """Items of a list carry no type, those of a metadata list a type of their own."""
     return {**item, "apiVersion": resource.api_version, "kind": resource.kind}
-
-
-def _event(line: bytes, resource: Resource, cluster: str) -> Event:
-    try:
-        event = orjson.loads(line)
-        kind, obj = event["type"], event["object"]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise Unreachable(cluster, "a watch sent something that is no event", maybe_sent=False) from error
-    if kind == "ERROR":
-        message = obj.get("message", "")
-        raise ApiError(int(obj.get("code") or 500), obj.get("reason", ""), message, obj.get("details"))
-    return Event(kind, _typed(obj, resource))

@@ -21,6 +21,7 @@ AGGREGATED = ",".join(
     [f"application/json;g=apidiscovery.k8s.io;v={v};as=APIGroupDiscoveryList" for v in ("v2", "v2beta1")]
     + ["application/json"]
 )
+GROUPED = frozenset({"APIVersions", "APIGroupList"})
 LEAST_PAUSE = 1.0
 _PLAIN = re.compile(r"[-.a-z0-9]+")  # nearly every name; quoting takes longer than looking
 
@@ -95,8 +96,11 @@ class Discovery:
             answer = await self._fetch(path, AGGREGATED)
             if answer.get("kind") == "APIGroupDiscoveryList":
                 kinds.update(aggregated(answer))
-            else:
+            elif answer.get("kind") in GROUPED:
                 kinds.update(await self._one_by_one(answer))
+            else:
+                # An API without a kind would look like one whose CRDs are missing.
+                raise TypeError("neither aggregated nor grouped discovery")
         return kinds
 
     async def _one_by_one(self, answer: dict[str, Any]) -> Kinds:

@@ -92,12 +92,16 @@ class NoSuchKind(ApiError):
 
 
 class Unreachable(Exception):
-    """No answer, or none of a Kubernetes API. `maybe_sent`: the request may have been carried out."""
+    """No answer, or none of a Kubernetes API. `maybe_sent`: the request may have been carried out.
 
-    def __init__(self, cluster: str, fact: str, *, maybe_sent: bool) -> None:
+    `fix` is for the condition of the cluster itself, which is where people look who can mend it.
+    """
+
+    def __init__(self, cluster: str, fact: str, *, maybe_sent: bool, fix: str = "") -> None:
         super().__init__(f"{cluster}: {fact}")
         self.cluster = cluster
         self.fact = fact
+        self.fix = fix
         self.message = f"{cluster}: {fact}"
         self.maybe_sent = maybe_sent
 

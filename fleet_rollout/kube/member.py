@@ -84,7 +84,7 @@ class Member:
         try:
             found = await self.cluster.get(NAMESPACES, "kube-system")
         except Unreachable as error:
-            return error.fact
+            return f"{error.fact}; {error.fix}" if error.fix else error.fact
         except Transient:
             return self._breaker.fact
         except ApiError as error:

@@ -27,6 +27,7 @@ from prometheus_client import Counter
 from yarl import URL
 
 from fleet_rollout import measures
+from fleet_rollout.kube.answers import refusal
 from fleet_rollout.kube.connector import Connector
 from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.kube.slots import Slots
@@ -36,11 +37,15 @@ JSON = "application/json"
 READS = frozenset({"GET", "HEAD"})
 OBJECT_LIMIT = 8 * 1024**2  # etcd takes about 1.5 MiB; aggregated discovery of a large cluster needs more
 LIST_LIMIT = 64 * 1024**2
+# A value takes some sixty bytes, however short it is on the wire; a list at its limit has half as many.
+MOST_VALUES = 4_000_000
 ERROR_TEXT_LIMIT = 200
 READ_BUFFER = 2**18
 # A websocket's other side may be gone; then nobody answers our goodbye.
 WEBSOCKET_CLOSE = 0.5
 REDIRECTED = "answered {} (redirects are not followed); put the final address into the kubeconfig"
+REACH = "check that its API server runs and that the hub reaches it"
+CERTIFICATE = "renew it, or put its authority into the kubeconfig's certificate-authority-data"
 
 # How often, and for how long at most, a server's own "try again" is obeyed before the caller hears of it.
 ATTEMPTS = 3
@@ -128,6 +133,11 @@ class Transport:
 
     async def send(self, request: Request) -> tuple[int, Any]:
         """Status and parsed body of a 2xx answer; raises ApiError or Unreachable."""
+        status, answer, _ = await self.send_sized(request)
+        return status, answer
+
+    async def send_sized(self, request: Request) -> tuple[int, Any, int]:
+        """As `send`, with the size of the body in bytes."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._in_flight:
@@ -233,7 +243,7 @@ class Transport:
         for session in sessions:
             await session.close()
 
-    async def _once(self, request: Request) -> tuple[int, Any]:
+    async def _once(self, request: Request) -> tuple[int, Any, int]:
         code = "none"
         try:
             async with await self._open(request, self._timeout) as answer:
@@ -241,7 +251,7 @@ class Transport:
                 body = await self._read(answer, request.limit)
                 if answer.status >= 300:
                     self._refused(request, answer, body)
-                return answer.status, self._parsed(request, answer, body)
+                return answer.status, self._parsed(request, answer, body), len(body)
         except NETWORK_ERRORS as error:
             raise self._lost(error, self._limits.request) from error
         finally:
@@ -310,7 +320,10 @@ class Transport:
         return b"".join(chunks)
 
     async def _lines(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+        """Bytes that do not become a line in time are silence, too."""
         rest = b""
+        clock = asyncio.get_running_loop().time
+        begun = clock()  # waiting for a line since
         chunks = answer.content.iter_any()
         while True:
             try:
@@ -322,9 +335,13 @@ class Transport:
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > OBJECT_LIMIT:
                 raise self._unreachable(f"an event is larger than {OBJECT_LIMIT >> 20} MiB", maybe_sent=False)
+            if not lines and clock() - begun > self._limits.silence:
+                raise self._unreachable(f"no whole event within {self._limits.silence:g} s", maybe_sent=False)
             for line in lines:
                 if line:
                     yield line
+            if lines or not rest:
+                begun = clock()
 
     def _parsed(self, request: Request, answer: aiohttp.ClientResponse, body: bytes) -> Any:
         changed = request.method not in READS
@@ -333,6 +350,8 @@ class Transport:
                 f"answered {answer.status} with {answer.content_type}, which is not a Kubernetes API; check the address"
             )
             raise self._unreachable(fact, maybe_sent=changed)
+        if len(body) > MOST_VALUES and body.count(b",") > MOST_VALUES:
+            raise self._unreachable(f"the answer holds more than {MOST_VALUES} values", maybe_sent=changed)
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -346,18 +365,16 @@ class Transport:
         if answer.content_type == "text/plain":  # as the API server itself answers outside its handlers
             text = body[:ERROR_TEXT_LIMIT].decode(errors="replace").strip()
             raise ApiError(answer.status, "", text or f"status {answer.status}", None, retry_after)
-        parsed = self._parsed(request, answer, body)
-        status: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
-        message = status.get("message") or f"status {answer.status}"
-        raise ApiError(answer.status, status.get("reason", ""), message, status.get("details"), retry_after)
+        raise refusal(answer.status, self._parsed(request, answer, body), retry_after)
 
     def _lost(self, error: BaseException, seconds: float) -> Unreachable:
         """A network failure as Unreachable; `seconds` is the limit that a time-out stands for."""
         sent = not isinstance(error, NEVER_SENT)
-        return self._unreachable(describe(error, self._limits.connect, seconds), maybe_sent=sent)
+        fix = CERTIFICATE if isinstance(error, aiohttp.ClientConnectorCertificateError) else REACH
+        return self._unreachable(describe(error, self._limits.connect, seconds), maybe_sent=sent, fix=fix)
 
-    def _unreachable(self, fact: str, *, maybe_sent: bool) -> Unreachable:
-        return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent)
+    def _unreachable(self, fact: str, *, maybe_sent: bool, fix: str = "") -> Unreachable:
+        return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent, fix=fix)
 
 
 class _Rest(RESTClientObject):

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.5
 # A kind that is not served may be on its way; it is asked for more often than a server that fails.
 LONGEST_PAUSE_ABSENT = 5.0
+# Objects that one watch knows of. A member that tells of more is not worth the hub's memory.
+MOST_KNOWN = 500_000
 # A stream that lived this long was a good one, also when nothing happened on it.
 GOOD_STREAM = 5.0
 
@@ -174,6 +176,9 @@ class _Follower:
         before = self._known.get(key)
         if before == now:
             return
+        if before is None and len(self._known) >= MOST_KNOWN:
+            fact = f"has more than {MOST_KNOWN} {self._resource.plural}; delete those that nobody needs"
+            raise Unreachable(self._cluster.name, fact, maybe_sent=False)
         self._known[key] = now
         self._on_event(Event("ADDED" if before is None else "MODIFIED", obj))
 

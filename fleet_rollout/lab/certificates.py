@@ -58,9 +58,9 @@ class Authority:
     def read(cls, folder: Path) -> Authority:
         return cls(KeyPair((folder / "ca.crt").read_bytes(), (folder / "ca.key").read_bytes()))
 
-    def serving(self, names: Sequence[str]) -> KeyPair:
-        """A server certificate for DNS names and addresses."""
-        return self._issue(_subject(names[0]), ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME, names)
+    def serving(self, names: Sequence[str], lifetime: datetime.timedelta = LIFETIME) -> KeyPair:
+        """A server certificate for DNS names and addresses; a negative lifetime gives one that has expired."""
+        return self._issue(_subject(names[0]), ExtendedKeyUsageOID.SERVER_AUTH, lifetime, names)
 
     def client(self, user: str, groups: Sequence[str] = (), lifetime: datetime.timedelta = LIFETIME) -> KeyPair:
         """A client certificate, which a Kubernetes API server reads as `user` in `groups`.

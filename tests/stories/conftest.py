@@ -165,14 +165,19 @@ class Story:
     async def attach(self, *names: str, labels: dict[str, dict[str, str]] | None = None) -> None:
         """AttachedClusters with kubeconfig Secrets for members of the lab."""
         for name in names:
-            await self.kubeconfig(name, self.members[name].kubeconfig.read_bytes())
-            cluster = {
-                "apiVersion": "cluster.kurator.dev/v1alpha1",
-                "kind": "AttachedCluster",
-                "metadata": {"name": name, "namespace": self.namespace, "labels": (labels or {}).get(name, {})},
-                "spec": {"kubeconfig": {"name": f"{name}-kubeconfig", "key": "value"}},
-            }
-            await self.hub.api.apply(self.path("attachedclusters", name), cluster, manager="story")
+            kubeconfig = self.members[name].kubeconfig.read_bytes()
+            await self.attach_as(name, kubeconfig, (labels or {}).get(name, {}))
+
+    async def attach_as(self, name: str, kubeconfig: bytes, labels: dict[str, str] | None = None) -> None:
+        """An AttachedCluster that is reached by this kubeconfig."""
+        await self.kubeconfig(name, kubeconfig)
+        cluster = {
+            "apiVersion": "cluster.kurator.dev/v1alpha1",
+            "kind": "AttachedCluster",
+            "metadata": {"name": name, "namespace": self.namespace, "labels": labels or {}},
+            "spec": {"kubeconfig": {"name": f"{name}-kubeconfig", "key": "value"}},
+        }
+        await self.hub.api.apply(self.path("attachedclusters", name), cluster, manager="story")
 
     async def kubeconfig(self, name: str, content: bytes) -> None:
         secret = {

@@ -196,10 +196,10 @@ async def test_throttling_is_obeyed_for_a_moment_and_then_told(serve, open_clust
 
     async def throttle(request: web.Request) -> web.Response:
         status = answers.pop(0)
-        return web.json_response({"kind": "ConfigMap"}, status=status, headers={"Retry-After": "0"})
+        return web.json_response({"kind": "ConfigMap", "metadata": {}}, status=status, headers={"Retry-After": "0"})
 
     cluster = open_cluster(await serve(throttle), quick)
-    assert await cluster.get(CONFIG_MAPS, "a", "n") == {"kind": "ConfigMap"}
+    assert await cluster.get(CONFIG_MAPS, "a", "n") == {"kind": "ConfigMap", "metadata": {}}
     answers += [429, 429, 429, 200]
     with pytest.raises(ApiError) as caught:
         await cluster.get(CONFIG_MAPS, "a", "n")
@@ -239,7 +239,7 @@ async def test_the_fence_stops_what_changes_and_lets_reads_pass(serve, open_clus
 
     async def answer(request: web.Request) -> web.Response:
         seen.append(request.method)
-        return web.json_response({"kind": "ConfigMap"})
+        return web.json_response({"kind": "ConfigMap", "metadata": {}})
 
     def fence() -> None:
         raise NotLeading
@@ -267,7 +267,7 @@ async def test_no_more_requests_are_in_flight_than_allowed(serve, open_cluster, 
         most = max(most, running)
         await asyncio.sleep(0)
         running -= 1
-        return web.json_response({"kind": "ConfigMap"})
+        return web.json_response({"kind": "ConfigMap", "metadata": {}})
 
     cluster = open_cluster(await serve(count), settings)
     await asyncio.gather(*(cluster.get(CONFIG_MAPS, str(i), "n") for i in range(200)))

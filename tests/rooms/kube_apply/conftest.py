@@ -26,6 +26,10 @@ class Recorder:
         self.sent.append(request)
         return await self._transport.send(request)
 
+    async def send_sized(self, request: Request) -> tuple[int, Any, int]:
+        self.sent.append(request)
+        return await self._transport.send_sized(request)
+
     async def close(self) -> None:
         await self._transport.close()
 
