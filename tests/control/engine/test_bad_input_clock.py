@@ -1,4 +1,7 @@
-"""A wall clock that is set an hour forward or back: no tick is lost or doubled, no deadline passes before its time."""
+"""A wall clock that is set an hour forward or back: no tick is lost or doubled, no deadline passes before its time.
+
+Trust.md 2, class 6.
+"""
 
 from __future__ import annotations
 

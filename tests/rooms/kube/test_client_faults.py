@@ -1,4 +1,4 @@
-"""What the client makes of servers that refuse, hang, cut, redirect, or are no Kubernetes API."""
+"""What the client makes of servers that refuse, hang, cut, redirect, or are no Kubernetes API (trust.md 2, class 7)."""
 
 from __future__ import annotations
 
