@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -28,6 +28,7 @@ KINDS = (
 )
 RESTART_DELAY = 2.0
 JOIN_SECONDS = 10.0
+END_SECONDS = 2.0
 CLOSE_POLL = 0.02
 CLOSE_LOOKS = 250
 
@@ -91,6 +92,27 @@ class Stop:
         self._flag.wait(seconds)
 
 
+def run_bounded(work: Coroutine[Any, Any, None]) -> None:
+    """As asyncio.run does, but what does not end when it is cancelled is left behind.
+
+    kopf's watches take a cancellation for a pause if their pause is cancelled with them, and go on for ever.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(work)
+    finally:
+        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
+        loop.run_until_complete(_end({loop.create_task(loop.shutdown_asyncgens())}, cancel=False))
+        loop.close()
+
+
+async def _end(tasks: set[asyncio.Task[Any]], *, cancel: bool = True) -> None:
+    for task in tasks if cancel else ():
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=END_SECONDS)
+
+
 class HubEvents:
     """Calls `notify(plural, event type, object)` on the caller's loop for every change of `KINDS`.
 
@@ -125,7 +147,7 @@ class HubEvents:
         def body() -> None:
             while not stop.is_set():
                 try:
-                    asyncio.run(self._operate(loop, stop))
+                    run_bounded(self._operate(loop, stop))
                 except (Exception, asyncio.CancelledError):
                     log.exception("the hub's watches ended; starting them again")
                 stop.wait(RESTART_DELAY)

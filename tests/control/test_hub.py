@@ -1,0 +1,45 @@
+"""The thread in which kopf runs: whatever kopf leaves behind, its watches can be started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from fleet_rollout.control import hub
+from fleet_rollout.control.hub import Stop, run_bounded
+
+
+def test_what_takes_no_cancellation_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kopf's watches do whose pause is cancelled with them."""
+    monkeypatch.setattr(hub, "END_SECONDS", 0.1)
+    is_released = False
+    left: list[asyncio.Task[None]] = []
+
+    async def stubborn() -> None:
+        while not is_released:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    async def work() -> None:
+        left.append(asyncio.create_task(stubborn()))
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        run_bounded(work())
+    assert not left[0].done()
+    is_released = True
+
+
+def test_a_loop_that_begins_after_the_stop_is_stopped() -> None:
+    stop = Stop()
+    stop.set()
+
+    async def work() -> None:
+        await stop.of_loop().wait()
+
+    run_bounded(work())
+    stop.set()
+    assert stop.is_set()
