@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleet_rollout.confinement import Confinement, Ruleset, gaps, has_namespaces, landlock
+
 DEFAULT_OUTPUT_CAP = 64 * 1024 * 1024
 ERROR_OUTPUT_CAP = 64 * 1024
 
@@ -47,24 +49,32 @@ async def run(
     stdin: bytes | None = None,
     output_cap: int = DEFAULT_OUTPUT_CAP,
     memory_cap: int | None = None,
+    confinement: Confinement | None = None,
 ) -> Completed:
     """Run `argv` to its end. `timeout` in seconds, caps in bytes (`memory_cap` limits the address space).
+
+    With `confinement` it can do nothing but read what that names, as far as the platform can see to it.
 
     Raises ProgramTimeout or OutputTooLarge after killing the whole process group, FileNotFoundError
     where there is no such program. Cancelling the caller kills the group, too.
     """
-    process = await _started(
-        asyncio.create_subprocess_exec(
-            *map(str, argv),
-            cwd=cwd,
-            env=child_environment(env),
-            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=_memory_limiter(memory_cap),
+    ruleset = Ruleset(confinement) if confinement is not None else None
+    try:
+        process = await _started(
+            asyncio.create_subprocess_exec(
+                *map(str, argv),
+                cwd=cwd,
+                env=child_environment(env),
+                stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=_preparation(memory_cap, ruleset),
+            )
         )
-    )
+    finally:
+        if ruleset is not None:
+            ruleset.close()
     try:
         async with asyncio.timeout(timeout):
             return await _communicate(process, stdin, output_cap)
@@ -94,14 +104,27 @@ def child_environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     return base | dict(extra or {})
 
 
-def _memory_limiter(cap: int | None) -> Callable[[], None] | None:
-    if cap is None:
+def _preparation(cap: int | None, ruleset: Ruleset | None) -> Callable[[], None] | None:
+    """What the child does before its program starts."""
+    if cap is None and ruleset is None:
         return None
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (cap, cap))
+    def prepare() -> None:
+        if ruleset is not None:
+            ruleset.apply()
+        if cap is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (cap, cap))
 
-    return limit
+    return prepare
+
+
+def confinement_gaps() -> list[str]:
+    """What this platform cannot take from a confined child; empty where it can take everything."""
+
+    def probe(in_child: Callable[[], None]) -> int:
+        return subprocess.run(["true"], preexec_fn=in_child, env=child_environment(None)).returncode
+
+    return gaps(landlock(), has_namespaces(probe))
 
 
 async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None, output_cap: int) -> Completed:

@@ -61,6 +61,9 @@ class Settings:
     render_memory: int = _setting(2 * 1024**3, "address space of one kustomize build")
     render_output: int = _setting(64 * 1024 * 1024, "output of one kustomize build")
     render_workers: int = _setting(2, "kustomize builds at the same time")
+    allow_unconfined_builds: bool = _setting(
+        False, "let builds read and reach what the service can (for a kustomize that is a script around another)"
+    )
     allow_remote_bases: bool = _setting(False, "let kustomize fetch remote bases itself")
 
     # Apply

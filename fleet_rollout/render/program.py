@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fleet_rollout.confinement import Confinement
 from fleet_rollout.errors import Terminal, Transient
 from fleet_rollout.processes import Completed, OutputTooLarge, ProgramTimeout, run
 from fleet_rollout.render.documents import printable
@@ -85,12 +86,19 @@ async def build(program: Program, settings: Settings, root: Path, folder: str, r
             env=_environment(root / "home", settings.allow_remote_bases),
             output_cap=settings.render_output,
             memory_cap=settings.render_memory,
+            confinement=_confinement(settings, root, program),
         )
     except (ExceptionGroup, OutputTooLarge, ProgramTimeout, FileNotFoundError) as error:
         raise _unfinished(error, settings, program) from None
     if done.returncode:
         raise _complaint(done, settings, tree)
     return done.stdout
+
+
+def _confinement(settings: Settings, root: Path, program: Program) -> Confinement | None:
+    """Remote bases are fetched by kustomize itself, which then needs git, a network and a folder."""
+    is_free = settings.allow_unconfined_builds or settings.allow_remote_bases
+    return None if is_free else Confinement((root, program.path))
 
 
 def _unfinished(error: Exception, settings: Settings, program: Program) -> Exception:

@@ -24,7 +24,7 @@ def printed() -> list[str]:
 def test_it_names_this_program_git_and_kustomize(monkeypatch: pytest.MonkeyPatch) -> None:
     path = binaries.require("kustomize")
     monkeypatch.setenv(VARIABLE, str(path))
-    own, git, kustomize = printed()
+    own, git, kustomize, _ = printed()
     assert own == f"fleet-rollout {importlib.metadata.version('fleet-rollout')}"
     assert re.fullmatch(r"git version \d+\..*", git)
     assert kustomize == f"kustomize v{PROGRAMS['kustomize'].version.removeprefix('v')}, {path}"
@@ -40,7 +40,7 @@ def test_what_is_missing_is_said_with_the_fix(monkeypatch: pytest.MonkeyPatch, t
     for name, value in {"PATH": tmp_path, "HOME": tmp_path, "XDG_CACHE_HOME": tmp_path}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv(VARIABLE, raising=False)
-    _, git, kustomize = printed()
+    _, git, kustomize, _ = printed()
     assert git == "git: not found on the PATH; install it"
     assert kustomize.startswith("kustomize: no kustomize and no kubectl: looked at ")
     assert kustomize.endswith("install kustomize 5")

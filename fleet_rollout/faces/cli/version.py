@@ -23,6 +23,7 @@ async def _print() -> None:
     click.echo(f"fleet-rollout {importlib.metadata.version('fleet-rollout')}")
     click.echo(await _git())
     click.echo(await _kustomize())
+    click.echo(f"builds: {'; '.join(processes.confinement_gaps()) or 'confined to their files, without network'}")
 
 
 async def _git() -> str:

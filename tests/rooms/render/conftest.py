@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from fleet_rollout.render.kustomize import Renderer
 from fleet_rollout.render.program import Program
 from fleet_rollout.settings import Settings
 from fleet_rollout_api.kustomization import KustomizationSpec
+
+WRAPPED = "wrapped-kustomize"
 
 
 def manifest(kind: str = "ConfigMap", name: str = "a", namespace: str = "apps", version: str = "v1") -> str:
@@ -41,7 +44,9 @@ class Artifact:
         return "sha256:" + hashlib.sha256(content).hexdigest()
 
     async def build(self, settings: Settings | None = None, **policy):
-        renderer = Renderer(settings or Settings(), self.program)
+        is_wrapped = self.program.path.name == WRAPPED  # it counts its runs, in a file
+        its = replace(settings or Settings(), allow_unconfined_builds=is_wrapped)
+        renderer = Renderer(its, self.program)
         try:
             return await renderer.build(self.root, self.digest, spec(**policy))
         finally:
@@ -80,7 +85,7 @@ class Wrapped:
 
     def __init__(self, folder: Path, kustomize: Program, first: str) -> None:
         self._runs = folder / "runs"
-        path = folder / "wrapped-kustomize"
+        path = folder / WRAPPED
         path.write_text(f'#!/bin/sh\nprintf x >> "{self._runs}"\n{first}\nexec "{kustomize.path}" "$@"\n')
         path.chmod(0o755)
         self.program = Program(path)
