@@ -40,6 +40,12 @@ WATCH_AGE = Gauge(
 MEMBER_UP = Gauge(
     "fleet_rollout_member_up", "1 where the member answers, 0 where it does not.", ["cluster"], registry=REGISTRY
 )
+POLICY_BOUND = Gauge(
+    "fleet_rollout_policy_bound",
+    "1 where an admission policy of config/policies is in force, 0 where it is not; absent in a namespaced install.",
+    ["policy"],
+    registry=REGISTRY,
+)
 REQUESTS = Counter(
     "fleet_rollout_requests_total",
     "Requests to API servers.",

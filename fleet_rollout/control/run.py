@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from fleet_rollout import measures
+from fleet_rollout.control import policies
 from fleet_rollout.control.applications import ApplicationReconciler
 from fleet_rollout.control.artifacts import ArtifactReconciler
 from fleet_rollout.control.canaries import Canaries
@@ -44,6 +45,7 @@ from fleet_rollout.kube.lease import Leadership
 from fleet_rollout.kube.member import Members
 from fleet_rollout.kube.watch import watch_forever
 from fleet_rollout.notify.events import Recorder
+from fleet_rollout.processes import confinement_gaps
 from fleet_rollout.render.kustomize import Renderer
 from fleet_rollout.settings import Settings
 from fleet_rollout.sources import Sources
@@ -108,6 +110,8 @@ class Service:
 
     async def run(self) -> None:
         settings = self._settings
+        for gap in await asyncio.to_thread(confinement_gaps):
+            log.warning("builds are less confined than they could be: %s", gap)
         lease_hub = Cluster(self._connection, settings)
         leadership = Leadership(lease_hub, settings, artifacts=lambda: self._sources.address)
         self._health.leadership = leadership
@@ -181,6 +185,7 @@ class Service:
                     group.create_task(self._watch_users(world, served)),
                     group.create_task(self._watch_syncs(world)),
                     group.create_task(self._relist(world, served)),
+                    group.create_task(self._look_at_policies(world)),
                     group.create_task(world.recorder.run()),
                     group.create_task(artifacts.collect()),
                     group.create_task(engines.run()),
@@ -264,6 +269,12 @@ class Service:
             for resource in WATCHED_BY_KOPF:
                 if resource.plural in served:
                     await self._list_again(world, resource)
+
+    async def _look_at_policies(self, world: World) -> None:
+        """An install for one namespace has none: there RBAC says who writes ClusterSyncs."""
+        while self._settings.namespace is None:
+            await policies.look(world.hub)
+            await asyncio.sleep(RELIST)
 
     async def _list_again(self, world: World, resource: Resource) -> None:
         try:
