@@ -158,6 +158,7 @@ async def test_the_accounts_of_config_are_enough_and_no_more(
         assert await member.api.find(f"/apis/apps/v1/namespaces/{TENANT}/deployments/backend") is None
         replica.signal(signal.SIGTERM)
         assert await process.wait() == 0
+        assert not [w for w in replica.words() if "AdmissionPolicy" in w["message"]], "the policies are in force"
 
     on_hub, on_member = list(audited(hub, CONTROLLER)), list(audited(member, SYNC))
     assert refusals(on_hub) == []
@@ -167,6 +168,39 @@ async def test_the_accounts_of_config_are_enough_and_no_more(
     assert rights - uses(on_hub) - NOT_USED_HERE_ON_THE_HUB.keys() == set()
     as_deployer = {e["impersonatedUser"]["username"] for e in on_member if "impersonatedUser" in e}
     assert as_deployer == {f"system:serviceaccount:{TENANT}:deployer"}
+
+
+async def test_a_missing_right_does_not_pass_the_story_s_check(
+    guarded: Lab, launcher: Launcher, tmp_path: Path, eventually: Any
+) -> None:
+    """The account of config/namespaced without one verb: the audit log has the refusal, with the verb's name."""
+    hub, home = guarded.hub, "curtailed"
+    documents = list(yaml.safe_load_all(await hub.kubectl("kustomize", str(CONFIG / "namespaced"))))
+    roles = [obj for obj in documents if obj["kind"] in ("Role", "RoleBinding", "ServiceAccount")]
+    for obj in roles:
+        if obj["metadata"]["namespace"] != "kube-system":
+            obj["metadata"]["namespace"] = home
+        for subject in obj.get("subjects", []):
+            subject["namespace"] = home
+        for rule in obj.get("rules", []):
+            if "applications/status" in rule["resources"]:
+                rule["resources"].remove("applications/status")
+    await ensure_namespace(hub, home)
+    await hub.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(roles))
+    account = f"{home}:fleet-rollout-controller"
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(await hub.service_account_kubeconfig(*account.split(":")))
+    await hub.api.apply(path(home, "applications", "web"), application(home, "https://127.0.0.1:9/x"), manager="story")
+    settings = {"namespace": home, "own_namespace": home, "data_dir": tmp_path / "data", "retry_max": 1.0}
+    async with launcher.program(kubeconfig=kubeconfig, **settings):
+
+        async def is_refused() -> bool:
+            found = refusals(list(audited(hub, account)))
+            return any("patch" in line and "applications/status" in line for line in found)
+
+        await eventually(is_refused)
+    await hub.api.merge(path(home, "applications", "web"), {"metadata": {"finalizers": []}})
+    await hub.api.delete(f"/api/v1/namespaces/{home}")
 
 
 async def test_29_without_an_impersonated_account_the_member_takes_nothing(
