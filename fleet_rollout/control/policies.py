@@ -19,8 +19,7 @@ log = logging.getLogger(__name__)
 GROUP = ("admissionregistration.k8s.io", "v1")
 POLICIES = Resource(*GROUP, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False)
 BINDINGS = Resource(*GROUP, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False)
-CLUSTER_SYNCS = "fleet-rollout-clustersyncs"
-NAMES = (CLUSTER_SYNCS,)
+NAMES = ("fleet-rollout-applications", "fleet-rollout-clustersyncs")
 
 
 class Hub(Protocol):

@@ -11,7 +11,7 @@ from fleet_rollout.kube.client import Resource
 from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.measures import REGISTRY
 
-NAME = policies.CLUSTER_SYNCS
+NAME = "fleet-rollout-clustersyncs"
 IN_FORCE = {
     "ValidatingAdmissionPolicy": {"spec": {"failurePolicy": "Fail"}},
     "ValidatingAdmissionPolicyBinding": {"spec": {"policyName": NAME, "validationActions": ["Deny"]}},
@@ -25,7 +25,7 @@ class Hub:
         self._answers = answers
 
     async def get(self, resource: Resource, name: str) -> Any:
-        assert name == NAME
+        assert name in policies.NAMES
         answer = self._answers.get(resource.kind)
         if isinstance(answer, Exception):
             raise answer
@@ -36,7 +36,8 @@ def shown() -> float | None:
     return REGISTRY.get_sample_value("fleet_rollout_policy_bound", {"policy": NAME})
 
 
-async def test_what_is_in_force_is_shown_and_nothing_is_said() -> None:
+async def test_what_is_in_force_is_shown_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "NAMES", (NAME,))
     assert await policies.look(Hub(IN_FORCE)) == []
     assert shown() == 1
 
@@ -58,14 +59,16 @@ async def test_what_is_in_force_is_shown_and_nothing_is_said() -> None:
     ids=["missing", "not bound", "forbidden"],
 )
 async def test_what_is_not_in_force_is_said_and_shown(
-    answers: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+    answers: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(policies, "NAMES", (NAME,))
     assert await policies.look(Hub(answers)) == [said]
     assert [record.getMessage() for record in caplog.records] == [said]
     assert shown() == 0
 
 
-async def test_a_hub_that_does_not_answer_says_nothing_about_them() -> None:
+async def test_a_hub_that_does_not_answer_says_nothing_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "NAMES", (NAME,))
     await policies.look(Hub(IN_FORCE))
     lost = Unreachable("hub", "the connection was cut", maybe_sent=False)
     assert await policies.look(Hub({"ValidatingAdmissionPolicy": lost})) == []

@@ -287,6 +287,40 @@ async def test_only_the_controller_writes_cluster_syncs(guarded: Lab, tmp_path: 
     assert await hub.api.find(where) is None
 
 
+async def test_the_controller_changes_nothing_of_an_application_but_what_is_its_own(guarded: Lab) -> None:
+    """Section 3: applications patch (finalizer only). Authors are not held back, and the status is another right."""
+    hub, home = guarded.hub, "authored"
+    await ensure_namespace(hub, home)
+    where = path(home, "applications", "web")
+    app = application(home, "https://127.0.0.1:9/x")
+    app["metadata"] |= {"annotations": {"theirs": "1"}, "labels": {"theirs": "1"}, "finalizers": ["example.com/theirs"]}
+    await hub.api.apply(where, app, manager="story")
+    as_controller = {"Impersonate-User": f"system:serviceaccount:{CONTROLLER}"}
+
+    async def patch(body: Any, **who: str) -> None:
+        merge = "application/merge-patch+json"
+        await hub.api.request("PATCH", where, body, headers=who, content_type=merge)
+
+    for body in (
+        {"spec": {"syncPolicies": [{"kustomization": {"interval": "2h", "path": "./", "prune": False}}]}},
+        {"metadata": {"labels": {"theirs": "2"}}},
+        {"metadata": {"annotations": {"theirs": "2"}}},
+        {"metadata": {"annotations": {"theirs": None}}},
+        {"metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}},
+        {"metadata": {"finalizers": []}},
+        {"metadata": {"finalizers": ["example.com/theirs", "example.com/other"]}},
+        {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "u"}]}},
+    ):
+        with pytest.raises(ApiAnswer, match="changes only its finalizer") as caught:
+            await patch(body, **as_controller)
+        assert caught.value.status == 403
+    await patch({"metadata": {"finalizers": ["example.com/theirs", "apps.kurator.dev"]}}, **as_controller)
+    await patch({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2"}}}, **as_controller)
+    await patch({"metadata": {"finalizers": ["example.com/theirs"]}}, **as_controller)
+    await patch({"metadata": {"labels": {"theirs": "2"}, "finalizers": []}})
+    await hub.api.delete(where)
+
+
 async def test_namespaces_with_cluster_syncs_can_be_deleted(guarded: Lab, eventually: Any) -> None:
     """The namespace controller is let through by the policy, or no namespace would ever end."""
     hub = guarded.hub
