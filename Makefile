@@ -9,7 +9,7 @@ RUN := $(UV) run --locked --quiet
 STAMP := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries fmt check test demo crds dashboards faults budgets plots conformance mutations wheel sbom audit clean
+.PHONY: help setup binaries fmt check test demo crds dashboards soak faults budgets plots conformance mutations wheel sbom audit clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ crds: setup ## write config/crd from the models
 
 dashboards: setup ## write config/grafana from the queries
 	$(RUN) python -m fleet_rollout.faces.dashboards config/grafana
+
+soak: binaries ## random commits, faults and restarts for 20 minutes (SECONDS=, SEED=), then every oracle
+	$(RUN) python -m tests.soak --seconds=$(or $(SECONDS),1200) $(if $(SEED),--seed=$(SEED)) $(ARGS)
 
 faults: binaries ## spoil every write of every story: kills, lost answers, refusals, stale views, two leaders
 	$(RUN) pytest -n 2 -q --dist worksteal tests/stories/test_faults.py --faults-all --faults-seed=$${SEED:-$$RANDOM} $(ARGS)

@@ -1,0 +1,56 @@
+"""What must hold at the end of a soak, whatever happened in it, as the rows of a table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.soak.scene import Scene
+
+MOST_SHOWN = 3
+
+
+class Row(NamedTuple):
+    """One thing that must hold."""
+
+    what: str
+    holds: bool
+    words: str
+
+
+async def judge(scene: Scene) -> list[Row]:
+    """Every oracle. Ends by deleting all Applications, which must leave nothing."""
+    rows = [Row("acts", True, ", ".join(f"{count} x {name}" for name, count in sorted(scene.counted.items())))]
+    rows.append(nothing("every Application is Ready at its last commit", await scene.unfinished()))
+    wanted = {name: value for values in scene.wanted.values() for name, value in values.items()}
+    for member in scene.members:
+        live = await scene.live(member)
+        differing = [name for name in wanted.keys() | live.keys() if wanted.get(name) != live.get(name)]
+        rows.append(nothing(f"{member} holds what Git says ({len(wanted)} objects)", differing))
+        unrecorded = live.keys() ^ await scene.recorded(member)
+        rows.append(nothing(f"{member}'s inventories are what is there", sorted(unrecorded)))
+    rows.append(nothing("every delete on a member carried a UID", without_uid(scene)))
+    rows.append(nothing("no error of the service's own in its log", mistakes(scene)))
+    rows += [Row(f"controller: {name}", holds, words) for name, words, holds in scene.gauges.rows()]
+    rows.append(nothing("deleted Applications go", await scene.remove_all()))
+    for member in scene.members:
+        rows.append(nothing(f"{member} holds nothing after that", sorted(await scene.live(member))))
+    rows.append(nothing("no orphan is recorded", await scene.orphan_records()))
+    return rows
+
+
+def nothing(what: str, found: list[str]) -> Row:
+    """A row that holds where nothing was found."""
+    shown = ", ".join(found[:MOST_SHOWN])
+    return Row(what, not found, f"{len(found)}: {shown}" if found else "")
+
+
+def without_uid(scene: Scene) -> list[str]:
+    deletes = [asked for asked in scene.faults.writes if asked.key.verb == "delete" and asked.key.cluster != "hub"]
+    return [str(asked.key) for asked in deletes if not (asked.body or {}).get("preconditions", {}).get("uid")]
+
+
+def mistakes(scene: Scene) -> list[str]:
+    """Tracebacks and "internal error": a fault from outside may never look like one of ours."""
+    return [
+        word["message"] for word in scene.words() if word["level"] == "error" or "internal error" in word["message"]
+    ]
