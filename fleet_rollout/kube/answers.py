@@ -29,13 +29,12 @@ def one(answer: Any, resource: Resource, cluster: str, *, changed: bool) -> Obje
 
 
 def page(answer: Any, resource: Resource, cluster: str) -> tuple[list[Object], Object]:
-    """The items and the metadata of one page of a list."""
-    wanted = f"{resource.kind}List"
-    if not isinstance(answer, dict) or answer.get("kind", wanted) not in (wanted, f"{PARTIAL}List"):
-        raise _other(cluster, wanted)
-    items, metadata = answer.get("items") or [], answer.get("metadata") or {}
+    """The items and the metadata of one page of a list, whose kind a CRD may name as it likes (`listKind`)."""
+    if not isinstance(answer, dict) or "items" not in answer:
+        raise _other(cluster, f"list of {resource.plural}")
+    items, metadata = answer["items"] or [], answer.get("metadata") or {}
     if not isinstance(items, list) or not isinstance(metadata, dict) or not all(map(_is_object, items)):
-        raise _other(cluster, wanted)
+        raise _other(cluster, f"list of {resource.plural}")
     return items, metadata
 
 

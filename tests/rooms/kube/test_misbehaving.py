@@ -162,14 +162,20 @@ async def test_a_list_of_large_pages_ends_at_the_cap_of_the_whole(odd, open_clus
         {"items": [{}]},
         {"items": [{"metadata": []}]},
         {"items": [], "metadata": "text"},
-        {"kind": "PodList", "items": []},
+        {"kind": "ConfigMap", "metadata": {}},
     ],
     ids=str,
 )
 async def test_a_list_of_something_else_is_no_list(odd, open_cluster, settings, body):
     _, connection = await odd(misbehaving.answers(body))
     error = await fails(open_cluster(connection, settings).list(CONFIG_MAPS, "n"))
-    assert "no ConfigMapList" in error.fact or "JSON that is no object" in error.fact
+    assert error.fact == f"answered with something that is no list of configmaps; {ADDRESS}"
+
+
+async def test_a_list_s_kind_is_as_its_crd_names_it(odd, open_cluster, settings):
+    body = {"kind": "ConfigCollection", "metadata": {"resourceVersion": "5"}, "items": None}
+    _, connection = await odd(misbehaving.answers(body))
+    assert await open_cluster(connection, settings).list(CONFIG_MAPS, "n") == ([], "5")
 
 
 @pytest.mark.parametrize("write", ["create", "apply", "replace", "patch"])
