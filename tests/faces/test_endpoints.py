@@ -18,7 +18,7 @@ from fleet_rollout.sources.store import ArtifactStore
 # Names and kinds of things, and fixed words; nothing that is read from content, specs or Secrets.
 LABELS = {
     *("name", "namespace", "cluster", "workload", "metric", "kind", "queue", "target", "verb", "code", "result"),
-    *("reason", "phase", "deployment_strategy", "analysis_status", "version", "mesh_provider"),
+    *("reason", "phase", "policy", "deployment_strategy", "analysis_status", "version", "mesh_provider"),
 }
 
 
