@@ -18,6 +18,7 @@ from fleet_rollout.notify.alerts import ALERTS_DROPPED
 from tests.telemetry import mesh
 
 BEAT = 0.2
+POLICY = "fleet-rollout-clustersyncs"
 HERE, NAMESPACE, TARGET = "m1", "shop", "web"
 OF_WEB = {"name": TARGET, "namespace": NAMESPACE, "cluster": HERE}
 
@@ -40,6 +41,7 @@ def always() -> None:
 def well() -> None:
     always()
     measures.LEADER.set(1)
+    measures.POLICY_BOUND.labels(policy=POLICY).set(1)
     measures.OLDEST_KEY_AGE.labels(queue="syncs").set(0.5)
     measures.TICK_LATENESS.observe(0.01)
     measures.show_phase(TARGET, NAMESPACE, HERE, "Succeeded")
@@ -48,6 +50,7 @@ def well() -> None:
 def troubled() -> None:
     always()
     measures.LEADER.set(0)
+    measures.POLICY_BOUND.labels(policy=POLICY).set(0)
     measures.OLDEST_KEY_AGE.labels(queue="syncs").set(1200)
     measures.TICK_LATENESS.observe(60)
     measures.MEMBER_UP.labels(cluster="AttachedCluster/m2").set(0)
