@@ -29,6 +29,8 @@ GC_THRESHOLDS = (50_000, 20, 50)
 # uvloop reads through buffers of 256 KiB, one for each connection and one for each read. Once glibc has seen one freed,
 # it takes them from its heap, where they hold pages that others have touched; apart from it they hold their own.
 M_MMAP_THRESHOLD, LARGE = -3, 128 * 1024
+# The few threads beside the loop get no heaps of their own, which would keep what was freed in them.
+M_ARENA_MAX, ARENAS = -8, 1
 
 
 class Health(Protocol):
@@ -63,7 +65,9 @@ def serve(settings: Settings, health: Health, work: Work) -> int:
 
 def _keep_buffers_apart() -> None:
     with contextlib.suppress(AttributeError):  # other C libraries have no such setting
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
+        library.mallopt(M_ARENA_MAX, ARENAS)
 
 
 async def _serve(settings: Settings, health: Health, work: Work) -> None:

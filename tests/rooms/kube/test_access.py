@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import ssl
 import stat
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,19 @@ def test_a_token_becomes_a_header_and_stays_out_of_sight():
     assert connection.ssl.verify_mode.name == "CERT_REQUIRED"
     assert connection.ssl.check_hostname
     assert SECRET not in repr(connection)
+
+
+def test_members_that_trust_the_same_share_it_but_no_identity_and_no_leniency():
+    def context(**sections: dict[str, object]) -> ssl.SSLContext:
+        text = kubeconfig(**sections)
+        return connection_from_kubeconfig(NAME, text, allow_insecure=True).ssl
+
+    plain, lenient = context(), context(cluster={"insecure-skip-tls-verify": True})
+    assert context() is plain
+    assert lenient.verify_mode.name == "CERT_NONE"
+    assert context().verify_mode.name == "CERT_REQUIRED"
+    first, second = context(user=client()), context(user=client())
+    assert len({id(each) for each in (plain, lenient, first, second)}) == 4
 
 
 def test_a_server_may_have_a_path_and_a_name_of_its_own():
