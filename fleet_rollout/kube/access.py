@@ -15,7 +15,6 @@ import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ import yaml
 from cryptography import x509
 
 from fleet_rollout.errors import Terminal
+from fleet_rollout.kube.connector import new_trust, shared_trust
 from fleet_rollout.kube.transport import HUB, Connection
 
 REFUSED = "KubeconfigRefused"
@@ -158,7 +158,7 @@ class _Kubeconfig:
         certificate, key = self._material("user", "client-certificate"), self._material("user", "client-key")
         if (certificate is None) != (key is None):
             raise self.invalid("user", "client-certificate-data", "and client-key-data belong together; one is missing")
-        made = _shared_context if certificate is None else _new_context
+        made = shared_trust if certificate is None else new_trust
         try:
             context = made(ca, is_checked=not self._cluster.get("insecure-skip-tls-verify"))
         except (ssl.SSLError, UnicodeDecodeError) as error:
@@ -269,22 +269,6 @@ def expired(name: str, expires: datetime) -> Terminal:
     """The error of a client certificate that has ended."""
     when = expires.strftime("%Y-%m-%dT%H:%M:%SZ")
     return Terminal(INVALID, f"{name}: kubeconfig: the client certificate expired at {when}; put a new one there")
-
-
-def _new_context(ca: bytes | None, *, is_checked: bool) -> ssl.SSLContext:
-    """TLS that trusts `ca`, or the platform's authorities where that is None."""
-    context = ssl.create_default_context(cadata=ca.decode("ascii") if ca else None)
-    # Go's TLS, which every other Kubernetes client uses, takes authorities without a key identifier.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not is_checked:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-# Members behind one gateway or with public certificates trust the same: the platform's authorities alone are most of a
-# megabyte each time. Nobody changes a shared one; an identity is loaded into a new one.
-_shared_context = lru_cache(maxsize=64)(_new_context)
 
 
 def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 import time
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -54,3 +55,19 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     return made
+
+
+def new_trust(ca: bytes | None, *, is_checked: bool = True) -> ssl.SSLContext:
+    """TLS that trusts `ca`, or the platform's authorities where that is None."""
+    context = ssl.create_default_context(cadata=ca.decode("ascii") if ca else None)
+    # Go's TLS, which every other Kubernetes client uses, takes authorities without a key identifier.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not is_checked:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+# Members behind one gateway or with public certificates trust the same: the platform's authorities alone are most of a
+# megabyte each time. Nobody changes a shared one; an identity is loaded into a new one.
+shared_trust = lru_cache(maxsize=64)(new_trust)

@@ -11,6 +11,7 @@ import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -28,7 +29,7 @@ from yarl import URL
 
 from fleet_rollout import measures
 from fleet_rollout.kube.answers import refusal
-from fleet_rollout.kube.connector import Connector
+from fleet_rollout.kube.connector import Connector, shared_trust
 from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.kube.slots import Slots
 
@@ -384,6 +385,12 @@ class _Rest(RESTClientObject):
         return Connector(self.ssl_context)
 
 
+@lru_cache(maxsize=1)
+def _pattern() -> _Rest:
+    """Each new one would read the platform's authorities, which none of ours uses."""
+    return _Rest(Configuration())
+
+
 def open_session(
     connection: Connection,
     fence: Fence | None,
@@ -391,9 +398,7 @@ def open_session(
     traces: Sequence[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
     """The official client's session (its TLS, its connector), for bytes of our own."""
-    configuration = Configuration(host=connection.server, ca_cert_data=_text(connection.ca))
-    # Go's TLS, which every other Kubernetes client uses, takes authorities without a key identifier.
-    configuration.disable_strict_ssl_verification = True
+    configuration = Configuration(host=connection.server)
     configuration.client_session_kwargs = {
         "trace_configs": list(traces),
         "trust_env": False,  # looking up proxy variables costs more than the request itself
@@ -402,9 +407,8 @@ def open_session(
         "request_class": _fenced(fence),
         "headers": headers,
     }
-    rest = _Rest(configuration)
-    if connection.ssl is not None:
-        rest.ssl_context = connection.ssl
+    rest = copy(_pattern())
+    rest.configuration, rest.ssl_context = configuration, connection.ssl or shared_trust(connection.ca)
     session: aiohttp.ClientSession = rest._create_pool_manager()
     # A repeated DELETE or PUT would go unnoticed; whoever sent it has to know that the outcome is open.
     session._retry_connection = False
@@ -484,7 +488,3 @@ def _query(params: tuple[tuple[str, str], ...]) -> str:
 def _seconds(headers: CIMultiDictProxy[str]) -> float | None:
     value = headers.get("Retry-After", "")
     return float(value) if value.isdecimal() else None
-
-
-def _text(pem: bytes | None) -> str | None:
-    return pem.decode("ascii", errors="replace") if pem else None
