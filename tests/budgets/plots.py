@@ -84,7 +84,7 @@ def _save(picture: Any, name: str) -> None:
 def _summary(figures: Sequence[Figure]) -> str:
     rows = [
         f"| {each.name} | {shown(each.value, each.unit)} | {shown(each.limit, each.unit)}"
-        f"{' **passed**' if each.is_passed else ''} | {each.how} |"
+        f"{' **exceeded**' if each.is_passed else ''} | {each.how} |"
         for each in figures
     ]
     return "\n".join(["| what | figure | limit | conditions |", "|---|---|---|---|", *rows])
