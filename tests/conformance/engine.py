@@ -113,6 +113,7 @@ class EngineDriver:
     async def stop(self) -> None:
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
+        await self._sight.close()
         await self._direct.close()
         self._bulkheads.close()
         await self._cluster.close()

@@ -73,6 +73,7 @@ class Sight:
         self._watched: dict[Kind, _Watched] = {}
         self._resources: dict[Kind, Resource] = {}
         self._rewatching: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     # Reading
 
@@ -160,7 +161,7 @@ class Sight:
         for ref in wanted - before:
             self._users[ref].add(user)
         self._used[user] = wanted
-        if wanted != before and self._rewatching is None:
+        if wanted != before and self._rewatching is None and not self._is_closed:
             # Many Canaries begin at once: their needs are looked at together.
             self._rewatching = asyncio.get_running_loop().call_later(REWATCH_DELAY, self._rewatch)
 
@@ -239,7 +240,8 @@ class Sight:
             self.on_change(ref)
 
     async def close(self) -> None:
-        """End all watches."""
+        """End all watches; whoever looks at something afterwards begins no new one."""
+        self._is_closed = True
         if self._rewatching is not None:
             self._rewatching.cancel()
         tasks = [watched.task for watched in self._watched.values() if watched.task is not None]

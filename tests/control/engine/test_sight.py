@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -50,3 +51,17 @@ async def test_what_makes_a_revision_is_watched_before_what_the_engine_writes_it
     finally:
         await sight.close()
     assert {ref.kind for ref in told} == {"ConfigMap"}
+
+
+async def test_whoever_leaves_after_the_end_begins_no_watch(
+    member_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REWATCH_DELAY", 0)
+    sight = Sight(member_client, Settings())
+    refs = [Ref("v1", "ConfigMap", "default", "kube-root-ca.crt")]
+    await sight.read(refs)
+    await sight.close()
+    sight.use("a Canary", refs)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not sight._watched
