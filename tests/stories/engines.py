@@ -15,6 +15,11 @@ SAMPLE = "lab.local/sample"
 # The shortest analyses that a Prometheus with a scrape a second can judge.
 TICK = 1.0
 LONG = 180.0
+# Where errors are to be seen: a rate needs two scrapes of a new version's first error, and until then the one before
+# it, which ran as the same workload, may still answer for it. Two steps of a second would be over by then; and so would
+# three failed checks before a version that is the first of all has a rate.
+STEPS = {"stepWeight": 10, "maxWeight": 50}
+FAILURES = 10
 
 
 def quick(story: Any, name: str = "podinfo", **changes: Any) -> Object:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fleet_rollout.lab import mesh
-from tests.stories.engines import LONG, SAMPLE, begin, image_of, messages, visitors, weights
+from tests.stories.engines import FAILURES, LONG, SAMPLE, STEPS, begin, image_of, messages, visitors, weights
 from tests.stories.rollouts import Place, canary_row, deployment
 
 ROWS = ("web-0-attachedcluster-m2", "web-0-attachedcluster-m3")
@@ -30,7 +30,9 @@ async def commit(story: Any, repository: Any, tag: str) -> str:
 
 async def test_commits_are_promoted_and_rolled_back_by_live_metrics(story: Any, live: None) -> None:
     """Part 10: mode Hub is the default. A good version succeeds in all members, one that errs fails in all."""
-    repository = await begin(story, *MEMBERS)
+    repository = await begin(
+        story, *MEMBERS, routing={"canaryStrategy": STEPS}, analysis={"checkFailedTimes": FAILURES}
+    )
     places = [Place(story, name) for name in MEMBERS]
     async with visitors(story, *MEMBERS) as loads:
         second = await commit(story, repository, "2.0.0")
@@ -43,8 +45,12 @@ async def test_commits_are_promoted_and_rolled_back_by_live_metrics(story: Any, 
 
         third = await commit(story, repository, "3.0.0-bad")
         await story.applied(third, *ROWS)
-        found = await story.condition("Ready", "False", "RolloutFailed", timeout=LONG)
-    assert all(f"AttachedCluster/{name}" in found["message"] for name in MEMBERS)
+
+        async def says_so_of_all() -> bool:
+            found = await story.condition("Ready", "False", "RolloutFailed", timeout=LONG)
+            return all(f"AttachedCluster/{name}" in found["message"] for name in MEMBERS)
+
+        await story.until(says_so_of_all, LONG)  # they fail one after the other
     await told(story, places, "Failed")
     for place in places:
         assert await weights(place) == [100, 0]

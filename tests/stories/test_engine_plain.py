@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from fleet_rollout.lab import mesh
-from tests.stories.engines import LONG, SAMPLE, TICK, host, image_of, messages, status_of, visitors, weights
+from tests.stories.engines import (
+    FAILURES,
+    LONG,
+    SAMPLE,
+    STEPS,
+    TICK,
+    host,
+    image_of,
+    messages,
+    status_of,
+    visitors,
+    weights,
+)
 from tests.stories.rollouts import Object, Place, files
 
 MEMBER_CRDS = Path(__file__).parents[2] / "config" / "crd" / "member"
@@ -26,7 +38,7 @@ def plain(story: Any) -> Object:
         "spec": {
             "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
             "service": {"port": 9898, "targetPort": "http", "hosts": [host(story)]},
-            "analysis": {"interval": "1s", "threshold": 3, "maxWeight": 50, "stepWeight": 25, "metrics": metrics},
+            "analysis": {"interval": "1s", "threshold": FAILURES, **STEPS, "metrics": metrics},
         },
     }
 
