@@ -10,6 +10,8 @@ import importlib.metadata
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from fleet_rollout.series import Durations, Values
+
 REGISTRY = CollectorRegistry()
 
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -37,7 +39,7 @@ WATCH_AGE = Gauge(
     ["cluster"],
     registry=REGISTRY,
 )
-MEMBER_UP = Gauge(
+MEMBER_UP = Values(
     "fleet_rollout_member_up", "1 where the member answers, 0 where it does not.", ["cluster"], registry=REGISTRY
 )
 POLICY_BOUND = Gauge(
@@ -77,7 +79,7 @@ TICK_LATENESS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-CANARY_PHASE = Gauge(
+CANARY_PHASE = Values(
     "fleet_rollout_canary_phase",
     "1 for the phase that a canary is in.",
     ["name", "namespace", "cluster", "phase"],
@@ -90,29 +92,29 @@ CANARY_UNMEASURED = Counter(
     registry=REGISTRY,
 )
 # Flagger's own metrics, under its names, so that its dashboards and alert rules keep working. `name` is the target's.
-ENGINE_INFO = Gauge(
+ENGINE_INFO = Values(
     "flagger_info", "The engine of a cluster's canaries.", ["version", "mesh_provider", "cluster"], registry=REGISTRY
 )
-CANARY_STATUS = Gauge(
+CANARY_STATUS = Values(
     "flagger_canary_status",
     "How a canary stands: 0 while it is analysed, 2 after a failure, 1 otherwise.",
     ["name", "namespace", "cluster"],
     registry=REGISTRY,
 )
-CANARY_WEIGHT = Gauge(
+CANARY_WEIGHT = Values(
     "flagger_canary_weight",
     "Share of the traffic that a workload gets, in percent.",
     ["workload", "namespace", "cluster"],
     registry=REGISTRY,
 )
-CANARY_TOTAL = Gauge("flagger_canary_total", "Canaries that are driven.", ["namespace", "cluster"], registry=REGISTRY)
-CANARY_DURATION = Histogram(
+CANARY_TOTAL = Values("flagger_canary_total", "Canaries that are driven.", ["namespace", "cluster"], registry=REGISTRY)
+CANARY_DURATION = Durations(
     "flagger_canary_duration_seconds",
     "Time that ticks with an analysis took.",
     ["name", "namespace", "cluster"],
     registry=REGISTRY,
 )
-CANARY_METRIC = Gauge(
+CANARY_METRIC = Values(
     "flagger_canary_metric_analysis",
     "Last value of a metric of a canary analysis; durations are in seconds.",
     ["name", "namespace", "metric", "cluster"],
