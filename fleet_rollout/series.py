@@ -30,12 +30,12 @@ class _Series(Collector, Generic[T]):
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name = name
         self._documentation = documentation
-        self._labels = tuple(labels)
+        self.names = tuple(labels)
         self._kept: dict[Key, T] = {}
         registry.register(self)
 
     def _key(self, values: Sequence[str], named: Mapping[str, str]) -> Key:
-        return tuple(values) or tuple(named[name] for name in self._labels)
+        return tuple(values) or tuple(named[name] for name in self.names)
 
     def remove(self, *values: str) -> None:
         """Drop this series, if it is there."""
@@ -43,10 +43,10 @@ class _Series(Collector, Generic[T]):
 
     def remove_by_labels(self, named: Mapping[str, str]) -> None:
         """Drop all series that have these labels."""
-        if len(named) == len(self._labels):
+        if len(named) == len(self.names):
             self.remove(*self._key((), named))
             return
-        wanted = [(self._labels.index(name), value) for name, value in named.items()]
+        wanted = [(self.names.index(name), value) for name, value in named.items()]
         for key in [key for key in self._kept if all(key[at] == value for at, value in wanted)]:
             del self._kept[key]
 
@@ -72,7 +72,7 @@ class Values(_Series[float]):
 
     def collect(self) -> Iterable[Metric]:
         """What a page shows."""
-        family = GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+        family = GaugeMetricFamily(self._name, self._documentation, labels=self.names)
         for key, value in self._snapshot():
             family.add_metric(key, value)
         return [family]
@@ -99,7 +99,7 @@ class Durations(_Series["array[float]"]):
 
     def collect(self) -> Iterable[Metric]:
         """What a page shows."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self.names)
         for key, counts in self._snapshot():
             *by_bucket, total = counts
             family.add_metric(key, list(zip(_BOUNDS, accumulate(by_bucket), strict=True)), total)

@@ -84,6 +84,7 @@ install_hub() {
   run kubectl --context "kind-$HUB" wait --for=condition=Established --timeout=60s crd --all
   run kubectl --context "kind-$HUB" apply --server-side -k "$ROOT/config/default"
   run kubectl --context "kind-$HUB" --namespace fleet-rollout-system rollout status deployment/fleet-rollout-controller --timeout=180s
+  run kubectl --context "kind-$HUB" --namespace fleet-rollout-system rollout status deployment/fleet-rollout-receiver --timeout=180s
 }
 
 # What the guide asks for in a member: Istio, the public gateway, Prometheus; and Flagger where it runs the canaries.

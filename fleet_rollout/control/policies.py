@@ -19,7 +19,12 @@ log = logging.getLogger(__name__)
 GROUP = ("admissionregistration.k8s.io", "v1")
 POLICIES = Resource(*GROUP, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False)
 BINDINGS = Resource(*GROUP, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False)
-NAMES = ("fleet-rollout-applications", "fleet-rollout-clustersyncs")
+NAMES = (
+    "fleet-rollout-applications",
+    "fleet-rollout-clustersyncs",
+    "fleet-rollout-inventories",
+    "fleet-rollout-records",
+)
 
 
 class Hub(Protocol):

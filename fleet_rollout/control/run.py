@@ -20,6 +20,7 @@ from fleet_rollout.control import policies
 from fleet_rollout.control.applications import ApplicationReconciler
 from fleet_rollout.control.artifacts import ArtifactReconciler
 from fleet_rollout.control.canaries import Canaries
+from fleet_rollout.control.connecting import connect
 from fleet_rollout.control.engine.engines import Engines
 from fleet_rollout.control.hub import HubEvents, Sockets
 from fleet_rollout.control.hub_writes import HubWrites
@@ -38,7 +39,6 @@ from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.triggers import Triggers
 from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, FLEETS, Queues, World
 from fleet_rollout.errors import Terminal
-from fleet_rollout.kube.access import connection_from_file, in_cluster
 from fleet_rollout.kube.client import Cluster, Connection, Resource
 from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
 from fleet_rollout.kube.lease import Leadership
@@ -311,11 +311,6 @@ class Service:
         await watch_forever(
             world.hub, CLUSTER_SYNCS, namespace=self._settings.namespace, settings=self._settings, on_event=seen
         )
-
-
-def connect(settings: Settings) -> Connection:
-    """The way to the hub: a kubeconfig file, else the Pod's service account."""
-    return connection_from_file(settings.kubeconfig) if settings.kubeconfig else in_cluster()
 
 
 def member_of(store: Store, key: Key) -> tuple[str, str, str] | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet_rollout.control.run import connect
+from fleet_rollout.control.connecting import connect
 from fleet_rollout.control.world import APPLICATIONS, CLUSTER_SYNCS
 from fleet_rollout.decide.intervals import parse_time
 from fleet_rollout.decide.names import FINALIZER, MANAGER_HUB

@@ -107,6 +107,15 @@ class Leadership:
                 measures.LEADER.set(0)
                 await self._release()
 
+    async def follow(self) -> None:
+        """Know who leads, and never lead."""
+        while True:
+            await self._attempt(self._look)
+            await asyncio.sleep(self._pause())
+
+    async def _look(self) -> bool:
+        return await self._read() is not None
+
     async def _lead(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Work and renew; True when the work ended by itself, False when leadership was lost."""
         working = asyncio.ensure_future(work())

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from fleet_rollout.faces.cli.agent import agent
 from fleet_rollout.faces.cli.controller import controller
+from fleet_rollout.faces.cli.receiver import receiver
 from fleet_rollout.lab.programs import PROGRAMS
 from fleet_rollout.settings import Settings
 
@@ -21,12 +22,19 @@ CONFIG = ROOT / "config"
 KUSTOMIZATIONS = {str(path.parent.relative_to(CONFIG)): path.read_text() for path in CONFIG.rglob("kustomization.yaml")}
 COMPONENTS = sorted(folder for folder, text in KUSTOMIZATIONS.items() if "kind: Component" in text)
 FOLDERS = sorted(KUSTOMIZATIONS.keys() - set(COMPONENTS))
-INSTALLS = {"default": controller, "namespaced": controller, "agent": agent}
+COMMANDS = {command.name: command for command in (agent, controller, receiver)}
+INSTALLS = {"default": ["controller", "receiver"], "namespaced": ["controller", "receiver"], "agent": ["agent"]}
 MEMBERS = ["member/sync", "member/base", "member/tenant", "member/cluster-admin"]
 
 
 async def built(cluster: Any, folder: str | Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(await cluster.kubectl("kustomize", str(CONFIG / folder))))
+
+
+async def deployments(cluster: Any, folder: str) -> dict[str, dict[str, Any]]:
+    """By the name of the container."""
+    found = [obj for obj in await built(cluster, folder) if obj["kind"] == "Deployment"]
+    return {obj["spec"]["template"]["spec"]["containers"][0]["name"]: obj for obj in found}
 
 
 def rules(objects: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -69,44 +77,59 @@ async def test_the_deployment_is_admitted_under_the_restricted_standard(
     spare: Any, namespace: Any, folder: str
 ) -> None:
     """The API server itself judges: a Pod of the template in a namespace that enforces `restricted`."""
-    (deployment,) = (obj for obj in await built(spare, folder) if obj["kind"] == "Deployment")
     home = await namespace("restricted", on=[spare])
     labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     await spare.api.merge(f"/api/v1/namespaces/{home}", labels)
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "controller", "namespace": home},
-        "spec": deployment["spec"]["template"]["spec"],
-    }
-    await spare.api.request("POST", f"/api/v1/namespaces/{home}/pods", pod, params={"dryRun": "All"})
+    for name, deployment in (await deployments(spare, folder)).items():
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": home},
+            "spec": deployment["spec"]["template"]["spec"],
+        }
+        await spare.api.request("POST", f"/api/v1/namespaces/{home}/pods", pod, params={"dryRun": "All"})
 
 
 @pytest.mark.parametrize("folder", INSTALLS)
 async def test_the_deployments_settings_are_settings(hub: Any, folder: str) -> None:
     """A variable that nothing reads would be a setting that is silently not made."""
-    (deployment,) = (obj for obj in await built(hub, folder) if obj["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    said = CliRunner().invoke(INSTALLS[folder], ["--help"], terminal_width=200).output
-    known = set(re.findall(r"FLEET_ROLLOUT_\w+", said))
-    assert container["args"] == [INSTALLS[folder].name]
-    assert {variable["name"] for variable in container["env"]} <= known
-    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > Settings().shutdown_timeout
+    found = await deployments(hub, folder)
+    assert sorted(found) == INSTALLS[folder]
+    for name, deployment in found.items():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        said = CliRunner().invoke(COMMANDS[name], ["--help"], terminal_width=200).output
+        known = set(re.findall(r"FLEET_ROLLOUT_\w+", said))
+        assert container["args"] == [name]
+        assert {variable["name"] for variable in container["env"]} <= known
+        grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace > Settings().shutdown_timeout
 
 
-@pytest.mark.parametrize("folder", [name for name, command in INSTALLS.items() if command is controller])
+@pytest.mark.parametrize("folder", ["default", "namespaced"])
 async def test_replicas_reach_each_other_s_artifacts(hub: Any, folder: str) -> None:
-    """Ruling "Leadership": a standby fetches from the leader, by the address of its Pod."""
-    objects = await built(hub, folder)
-    (deployment,) = (obj for obj in objects if obj["kind"] == "Deployment")
-    (policy,) = (obj for obj in objects if obj["kind"] == "NetworkPolicy")
+    """Ruling "Leadership": a standby, and a receiver, fetch from the leader, by the address of its Pod."""
+    (policy,) = (
+        obj
+        for obj in await built(hub, folder)
+        if (obj["kind"], obj["metadata"]["name"]) == ("NetworkPolicy", "fleet-rollout-controller")
+    )
+    deployment = (await deployments(hub, folder))["controller"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {variable["name"]: variable for variable in container["env"]}
     told = environment["FLEET_ROLLOUT_POD_IP"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert (told, policy["metadata"]["namespace"]) == ("status.podIP", deployment["metadata"]["namespace"])
     (rule,) = (rule for rule in policy["spec"]["ingress"] if {"port": "artifacts"} in rule["ports"])
     assert {"podSelector": {}} in rule["from"]
+
+
+@pytest.mark.parametrize("folder", ["default", "namespaced"])
+async def test_services_lead_to_ports_of_pods(hub: Any, folder: str) -> None:
+    """A selector or a port without a Pod is a Service that nobody answers."""
+    pods = [obj["spec"]["template"] for obj in (await deployments(hub, folder)).values()]
+    for service in (obj for obj in await built(hub, folder) if obj["kind"] == "Service"):
+        (pod,) = (pod for pod in pods if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items())
+        ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
 
 
 @pytest.mark.parametrize("folder", [*INSTALLS, *MEMBERS])

@@ -10,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from fleet_rollout import measures
 from fleet_rollout.faces.telemetry import Probes, application, serve
+from fleet_rollout.series import Durations, Values
 from fleet_rollout.settings import Settings
 from fleet_rollout.sources.artifact_server import artifact_app
 from fleet_rollout.sources.receiver import Receiver
@@ -27,9 +28,9 @@ def routes(app: web.Application) -> set[tuple[str, str]]:
 
 
 def labels() -> set[str]:
-    return {
-        label for each in vars(measures).values() if isinstance(each, MetricWrapperBase) for label in each._labelnames
-    }
+    ours = [each for each in vars(measures).values() if isinstance(each, Values | Durations)]
+    theirs = [each for each in vars(measures).values() if isinstance(each, MetricWrapperBase)]
+    return {label for each in ours for label in each.names} | {label for each in theirs for label in each._labelnames}
 
 
 async def nothing(*_: object) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import Iterator
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fleet_rollout.lab.lab import LabCluster
+from fleet_rollout.lab.lab import Lab, LabCluster
 
 Object = dict[str, Any]
+NAME = f"rbac-{os.environ.get('PYTEST_XDIST_TESTRUNUID', secrets.token_hex(8))[:12]}"
 CONFIG = Path(__file__).parents[2] / "config"
 VERSION = "v1alpha1"
 GROUPS = {
@@ -37,6 +41,17 @@ def path(namespace: str, plural: str, name: str = "") -> str:
 async def apply(cluster: LabCluster, folder: str) -> None:
     """`kubectl apply -k config/…`, as the README says."""
     await cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(CONFIG / folder))
+
+
+@contextlib.asynccontextmanager
+async def installed(name: str) -> AsyncIterator[tuple[Lab, LabCluster]]:
+    """A hub of one's own with the install of config/, in the lab that has audit logs."""
+    async with Lab(["m1"], name=NAME, audit=True) as lab:
+        hub = await lab.add(name)
+        for folder in ("crd", "default"):
+            await apply(hub, folder)
+        await hub.crds_established()
+        yield lab, hub
 
 
 async def ensure_namespace(cluster: LabCluster, name: str) -> None:

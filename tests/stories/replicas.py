@@ -140,7 +140,7 @@ class Launcher:
     @staticmethod
     async def start(arguments: list[str], log: Path, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
         argv = [sys.executable, "-m", "fleet_rollout", *arguments]
-        started = await children.start("controller", argv, log=log, env=environment, cwd=ROOT)
+        started = await children.start(arguments[0], argv, log=log, env=environment, cwd=ROOT)
         return started.process
 
     def environment(self) -> dict[str, str]:

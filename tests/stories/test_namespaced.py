@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import yaml
 from fleet_rollout.lab.lab import Lab, LabCluster
 from tests.stories.guarded import (
     CONFIG,
+    NAME,
     application,
     apply,
     attach,
@@ -27,7 +26,6 @@ from tests.stories.guarded import (
 )
 from tests.stories.replicas import Launcher
 
-NAME = f"rbac-{os.environ.get('PYTEST_XDIST_TESTRUNUID', secrets.token_hex(8))[:12]}"
 HOME = "fleet-rollout"
 ACCOUNT = f"{HOME}:fleet-rollout-controller"
 

@@ -5,8 +5,6 @@ The API servers' audit logs say what was asked, by whom, and what was refused.
 
 from __future__ import annotations
 
-import os
-import secrets
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import Lab
 from tests.stories.guarded import (
     CONFIG,
+    NAME,
     Use,
     application,
     apply,
@@ -34,8 +33,8 @@ from tests.stories.replicas import Launcher
 
 CONTROLLER = "fleet-rollout-system:fleet-rollout-controller"
 SYNC = "fleet-rollout-system:fleet-rollout-sync"
+RECEIVER = "fleet-rollout-receiver"
 TENANT = "tenant"
-NAME = f"rbac-{os.environ.get('PYTEST_XDIST_TESTRUNUID', secrets.token_hex(8))[:12]}"
 ROLLOUT = {
     "testLoader": True,
     "trafficRoutingProvider": "istio",
@@ -164,8 +163,8 @@ async def test_the_accounts_of_config_are_enough_and_no_more(
     assert refusals(on_hub) == []
     assert refusals(on_member) == []
     documents = yaml.safe_load_all(await hub.kubectl("kustomize", str(CONFIG / "rbac")))
-    rights = granted(*(obj for obj in documents if obj["kind"] in ("Role", "ClusterRole")))
-    assert rights - uses(on_hub) - NOT_USED_HERE_ON_THE_HUB.keys() == set()
+    roles = [obj for obj in documents if obj["kind"] in ("Role", "ClusterRole") and obj["metadata"]["name"] != RECEIVER]
+    assert granted(*roles) - uses(on_hub) - NOT_USED_HERE_ON_THE_HUB.keys() == set()
     as_deployer = {e["impersonatedUser"]["username"] for e in on_member if "impersonatedUser" in e}
     assert as_deployer == {f"system:serviceaccount:{TENANT}:deployer"}
 
@@ -287,8 +286,8 @@ async def test_only_the_controller_writes_cluster_syncs(guarded: Lab, tmp_path: 
     assert await hub.api.find(where) is None
 
 
-async def test_the_controller_changes_nothing_of_an_application_but_what_is_its_own(guarded: Lab) -> None:
-    """Section 3: applications patch (finalizer only). Authors are not held back, and the status is another right."""
+async def test_of_an_application_controller_and_receiver_change_only_what_is_theirs(guarded: Lab) -> None:
+    """Section 3: applications patch, of one finalizer and of one annotation. Authors are not held back."""
     hub, home = guarded.hub, "authored"
     await ensure_namespace(hub, home)
     where = path(home, "applications", "web")
@@ -296,10 +295,18 @@ async def test_the_controller_changes_nothing_of_an_application_but_what_is_its_
     app["metadata"] |= {"annotations": {"theirs": "1"}, "labels": {"theirs": "1"}, "finalizers": ["example.com/theirs"]}
     await hub.api.apply(where, app, manager="story")
     as_controller = {"Impersonate-User": f"system:serviceaccount:{CONTROLLER}"}
+    as_receiver = {"Impersonate-User": f"system:serviceaccount:fleet-rollout-system:{RECEIVER}"}
+    finalizer = {"metadata": {"finalizers": ["example.com/theirs", "apps.kurator.dev"]}}
+    announced = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2"}}}
 
     async def patch(body: Any, **who: str) -> None:
         merge = "application/merge-patch+json"
         await hub.api.request("PATCH", where, body, headers=who, content_type=merge)
+
+    async def refused(body: Any, who: dict[str, str]) -> None:
+        with pytest.raises(ApiAnswer, match="of an Application the fleet-rollout controller changes only") as caught:
+            await patch(body, **who)
+        assert caught.value.status == 403
 
     for body in (
         {"spec": {"syncPolicies": [{"kustomization": {"interval": "2h", "path": "./", "prune": False}}]}},
@@ -311,11 +318,13 @@ async def test_the_controller_changes_nothing_of_an_application_but_what_is_its_
         {"metadata": {"finalizers": ["example.com/theirs", "example.com/other"]}},
         {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "u"}]}},
     ):
-        with pytest.raises(ApiAnswer, match="changes only its finalizer") as caught:
-            await patch(body, **as_controller)
-        assert caught.value.status == 403
-    await patch({"metadata": {"finalizers": ["example.com/theirs", "apps.kurator.dev"]}}, **as_controller)
-    await patch({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "2"}}}, **as_controller)
+        for who in (as_controller, as_receiver):
+            await refused(body, who)
+    await refused(finalizer, as_receiver)
+    await refused(announced, as_controller)
+    await patch(finalizer, **as_controller)
+    await refused({"metadata": {"finalizers": ["example.com/theirs"]}}, as_receiver)
+    await patch(announced, **as_receiver)
     await patch({"metadata": {"finalizers": ["example.com/theirs"]}}, **as_controller)
     await patch({"metadata": {"labels": {"theirs": "2"}, "finalizers": []}})
     await hub.api.delete(where)

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import yaml
 
+from fleet_rollout.control.connecting import connect
 from fleet_rollout.control.receiving import Receiving
-from fleet_rollout.control.run import connect
 from fleet_rollout.kube.client import Cluster
 
 KEY = b"wh-key"

@@ -17,6 +17,7 @@ class LazyGroup(click.Group):
         "lab": "fleet_rollout.faces.cli.lab",
         "loadtester": "fleet_rollout.faces.cli.loadtester",
         "migrate": "fleet_rollout.faces.cli.migrate",
+        "receiver": "fleet_rollout.faces.cli.receiver",
         "uninstall": "fleet_rollout.faces.cli.uninstall",
         "version": "fleet_rollout.faces.cli.version",
     }

@@ -1,0 +1,168 @@
+"""The admission policies of config/policies, each with what it lets pass and what it denies (trust.md section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from fleet_rollout.lab.api import ApiAnswer
+from fleet_rollout.lab.lab import LabCluster
+from tests.stories.guarded import Object, application, apply, ensure_namespace, installed, path
+from tests.stories.test_rbac import CONTROLLER, cluster_sync
+
+OURS = "fleet-rollout-system"
+MERGE = {"content_type": "application/merge-patch+json"}
+AS_CONTROLLER = {"headers": {"Impersonate-User": f"system:serviceaccount:{CONTROLLER}"}}
+AS_COLLECTOR = {"headers": {"Impersonate-User": "system:serviceaccount:kube-system:generic-garbage-collector"}}
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{OURS}/leases"
+EARLIER = path("locked", "applications", "web")
+LEASE: Object = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "fleet-rollout"}}
+
+
+def config_map(name: str, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": OURS}, "data": data}
+
+
+def part(namespace: str, uid: str) -> Object:
+    """Of the inventory of the ClusterSync `mine`."""
+    made = config_map("mine-inventory-1", **{"entries.json": "[]"})
+    owner = {"apiVersion": "apps.kurator.dev/v1alpha1", "kind": "ClusterSync", "name": "mine", "uid": uid}
+    made["metadata"] |= {"namespace": namespace, "ownerReferences": [owner]}
+    return made
+
+
+RECORD = config_map("fleet-rollout-orphans-m1", one="1", two="2")
+PART = part(OURS, "0")
+
+
+@pytest.fixture(scope="module")
+async def guarded() -> AsyncIterator[LabCluster]:
+    async with installed("policies") as (_, hub), asyncio.timeout(60):
+        for where, obj in ((LEASES, LEASE), (path(OURS, "configmaps"), RECORD), (path(OURS, "configmaps"), PART)):
+            await noticed(hub, where, obj)
+        yield hub
+
+
+async def noticed(hub: LabCluster, where: str, obj: Object) -> None:
+    """Returns when the policy is in force that denies this: API servers notice after a moment."""
+    while True:
+        try:
+            await hub.api.request("POST", where, obj, params={"dryRun": "All"})
+        except ApiAnswer as answer:
+            if answer.status == 403:
+                return
+            raise
+        await asyncio.sleep(0.1)
+
+
+async def denied(hub: LabCluster, said: str, method: str, where: str, body: Any = None, **more: Any) -> None:
+    """The request is answered with 403 and these words."""
+    with pytest.raises(ApiAnswer) as caught:
+        await hub.api.request(method, where, body, **more)
+    assert caught.value.status == 403
+    assert said in str(caught.value)
+
+
+async def test_records_of_orphans_are_the_controllers(guarded: LabCluster) -> None:
+    """What a record names is deleted when the member returns: others strike from it, and add nothing."""
+    hub, said = guarded, "only the fleet-rollout controller writes records of orphans"
+    maps, where = path(OURS, "configmaps"), path(OURS, "configmaps", "fleet-rollout-orphans-m1")
+    await denied(hub, said, "POST", maps, RECORD)
+    await hub.api.request("POST", maps, RECORD, **AS_CONTROLLER)
+    for data in ({"one": "other"}, {"three": "3"}):
+        await denied(hub, said, "PATCH", where, {"data": data}, **MERGE)
+    await denied(hub, said, "PATCH", where, {"binaryData": {"four": "NA=="}}, **MERGE)
+    await hub.api.request("PATCH", where, {"data": {"one": "other"}}, **MERGE, **AS_CONTROLLER)
+    await hub.api.request("PATCH", where, {"data": {"one": None}}, **MERGE)
+    assert (await hub.api.get(where))["data"] == {"two": "2"}
+    await hub.api.request("DELETE", where)
+    await hub.api.request("POST", maps, config_map("settings", one="1"))
+    await hub.api.request("DELETE", path(OURS, "configmaps", "settings"))
+
+
+async def test_the_lease_is_the_controllers(guarded: LabCluster) -> None:
+    hub, said = guarded, "only the fleet-rollout controller writes its Lease"
+    other = {**LEASE, "metadata": {"name": "other"}, "spec": {"holderIdentity": "them"}}
+    await denied(hub, said, "POST", LEASES, LEASE)
+    await hub.api.request("POST", LEASES, LEASE, **AS_CONTROLLER)
+    where = f"{LEASES}/fleet-rollout"
+    await denied(hub, said, "PATCH", where, {"spec": {"holderIdentity": "them"}}, **MERGE)
+    await denied(hub, said, "DELETE", where)
+    await hub.api.request("PUT", where, {**await hub.api.get(where), "spec": {}}, **AS_CONTROLLER)
+    await hub.api.request("POST", LEASES, other)
+    await hub.api.request("DELETE", f"{LEASES}/other")
+
+
+async def test_long_inventories_are_the_controllers(guarded: LabCluster) -> None:
+    """What a part names is deleted from a member when Git no longer holds it."""
+    hub, home, said = guarded, "inventories", "only the fleet-rollout controller writes the inventory"
+    await ensure_namespace(hub, home)
+    sync = await hub.api.request("POST", path(home, "clustersyncs"), cluster_sync(home), **AS_CONTROLLER)
+    mine = part(home, sync["metadata"]["uid"])
+    maps, where = path(home, "configmaps"), path(home, "configmaps", "mine-inventory-1")
+    await denied(hub, said, "POST", maps, mine)
+    await hub.api.request("POST", maps, mine, **AS_CONTROLLER)
+    await denied(hub, said, "PATCH", where, {"data": {"entries.json": "[1]"}}, **MERGE)
+    await denied(hub, said, "PATCH", where, {"metadata": {"ownerReferences": None}}, **MERGE)
+    await denied(hub, said, "DELETE", where)
+    await hub.api.request("DELETE", where, **AS_COLLECTOR)
+    theirs = copy.deepcopy(mine)
+    del theirs["metadata"]["ownerReferences"]
+    await hub.api.request("POST", maps, theirs)
+    await hub.api.request("DELETE", where)
+    await hub.api.request("DELETE", path(home, "clustersyncs", "mine"), **AS_COLLECTOR)
+
+
+@pytest.fixture(scope="module")
+async def lockdown(guarded: LabCluster) -> LabCluster:
+    """A hub with the policies of lockdown in force, and an Application from before, which somebody holds."""
+    await ensure_namespace(guarded, "locked")
+    earlier = application("locked", "http://git.example/x")
+    earlier["metadata"]["finalizers"] = ["example.com/held"]
+    await guarded.api.apply(EARLIER, earlier, manager="story")
+    await apply(guarded, "policies/lockdown")
+    async with asyncio.timeout(60):
+        other = application("locked", "http://git.example/x")
+        other["metadata"]["name"] = "other"
+        await noticed(guarded, path("locked", "applications"), other)
+    return guarded
+
+
+async def written(hub: LabCluster, app: Object) -> None:
+    """As if it were."""
+    await hub.api.request("POST", path("locked", "applications"), app, params={"dryRun": "All"})
+
+
+def locked(url: str = "https://git.example/x", **kustomization: Any) -> Object:
+    app = application("locked", url, kustomization={"serviceAccountName": "deployer", **kustomization})
+    app["metadata"]["name"] = "other"
+    return app
+
+
+async def test_lockdown_denies_what_tenants_must_not_write(lockdown: LabCluster) -> None:
+    """Rows of section 3: scheme, `..`, accounts and other namespaces, each with its neighbour that passes."""
+    for url in ("https://git.example/x", "ssh://git@git.example/x"):
+        await written(lockdown, locked(url))
+    for fine in ({"path": "./a..b/c"}, {"dependsOn": [{"name": "base"}, {"name": "base", "namespace": "locked"}]}):
+        await written(lockdown, locked(**fine))
+    for app, said in (
+        (locked("http://git.example/x"), "http://git.example/x is read without protection"),
+        (locked(path="./a/../../b"), "a path must not hold '..'"),
+        (locked(serviceAccountName=""), "needs a serviceAccountName"),
+        (locked(dependsOn=[{"name": "base", "namespace": "other"}]), "of the same namespace only"),
+    ):
+        with pytest.raises(ApiAnswer) as caught:
+            await written(lockdown, app)
+        assert (caught.value.status, said in str(caught.value)) == (403, True), str(caught.value)
+
+
+async def test_lockdown_lets_go_what_was_there_before(lockdown: LabCluster) -> None:
+    """What would be denied now can be deleted all the same."""
+    await denied(lockdown, "without protection", "PATCH", EARLIER, {"metadata": {"labels": {"a": "b"}}}, **MERGE)
+    await lockdown.api.request("DELETE", EARLIER)
+    await lockdown.api.request("PATCH", EARLIER, {"metadata": {"finalizers": []}}, **MERGE)
+    assert await lockdown.api.find(EARLIER) is None
