@@ -139,6 +139,7 @@ _SHOWN_PHASES: dict[tuple[str, str, str], str] = {}
 # The provider that is shown of the engine of each cluster, for the same reason.
 _SHOWN_PROVIDERS: dict[str, str] = {}
 LEADER = Gauge("fleet_rollout_leader", "1 on the replica that leads.", registry=REGISTRY)
+TASKS = Gauge("fleet_rollout_tasks", "Tasks of the event loop: what goes on at the same time.", registry=REGISTRY)
 
 
 def reconciled(kind: str, result: str, seconds: float) -> None:

@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 
 class Attributions:
-    """Of one pass of a ClusterSync over `objects`. `seen` holds what the pass has read or written itself."""
+    """Of one pass of a ClusterSync over `objects`."""
 
     def __init__(
         self,
@@ -30,13 +30,11 @@ class Attributions:
         cluster: Cluster,
         wanted: str,
         objects: Sequence[Mapping[str, Any]],
-        seen: Mapping[Ref, Object],
     ) -> None:
         self._draft = draft
         self._cluster = cluster
         self._wanted = wanted
         self._objects = objects
-        self._seen = seen
         self._before: Workload | None = None
 
     async def before_apply(self) -> None:
@@ -55,7 +53,7 @@ class Attributions:
             status = await self._intend(record)
             after = self._before
         else:
-            status = await _canary_status(self._cluster, record)
+            status = await self._canary_status(record)
             after = await self._workload(record)
         noted = self._draft.status.rollout
         assert noted is not None
@@ -68,9 +66,13 @@ class Attributions:
     async def _intend(self, record: RolloutRecord) -> Object | None:
         """The Canary's status as it is now."""
         self._before = await self._workload(record)
-        status = await _canary_status(self._cluster, record)
+        status = await self._canary_status(record)
         self._note(record, intend(record.attribution, status, self._before, self._wanted))
         return status
+
+    async def _canary_status(self, record: RolloutRecord) -> Object | None:
+        canary = await read_canary(self._draft, self._cluster, record.namespace, record.canary or record.workload)
+        return canary.get("status") if canary is not None else None
 
     def _note(self, record: RolloutRecord, attribution: Attribution) -> None:
         self._draft.change(rollout=record.model_copy(update={"attribution": attribution}))
@@ -78,9 +80,27 @@ class Attributions:
     async def _workload(self, record: RolloutRecord) -> Workload | None:
         group, _, version = record.workload_version.rpartition("/")
         ref = Ref(record.namespace, record.workload, group, record.workload_kind, version)
-        live = self._seen.get(ref) or await _read_workload(self._cluster, record)
+        live = self._draft.seen.get(ref) or await _read_workload(self._cluster, record)
         inputs = inputs_of(live, await _configs(self._cluster, record, live)) if live is not None else None
         return Workload(inputs, _changed_at(live)) if live is not None and inputs is not None else None
+
+
+def canary_ref(namespace: str, name: str) -> Ref:
+    """A Canary's place."""
+    return Ref(namespace, name, "flagger.app", "Canary", "v1beta1")
+
+
+async def read_canary(draft: Draft, cluster: Cluster, namespace: str, name: str) -> Object | None:
+    """The Canary as it is now; the pass has seen it then."""
+    draft.seen.pop(canary_ref(namespace, name), None)
+    try:
+        resource = await cluster.resource_for(*CANARIES)
+    except NoSuchKind:
+        return None
+    found = await cluster.get(resource, name, namespace)
+    if found is not None:
+        draft.seen[canary_ref(namespace, name)] = found
+    return found
 
 
 def record_of(
@@ -121,15 +141,6 @@ def _git_replicas(record: RolloutRecord, objects: Sequence[Mapping[str, Any]]) -
 async def _read_workload(cluster: Cluster, record: RolloutRecord) -> Object | None:
     resource = await cluster.resource_for(record.workload_version, record.workload_kind)
     return await cluster.get(resource, record.workload, record.namespace)
-
-
-async def _canary_status(cluster: Cluster, record: RolloutRecord) -> Object | None:
-    try:
-        resource = await cluster.resource_for(*CANARIES)
-    except NoSuchKind:
-        return None
-    canary = await cluster.get(resource, record.canary or record.workload, record.namespace)
-    return canary.get("status") if canary is not None else None
 
 
 async def _configs(cluster: Cluster, record: RolloutRecord, workload: Object) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from fleet_rollout.control.inventories import Inventories
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
 from fleet_rollout.decide.intervals import rfc3339
+from fleet_rollout.decide.inventory import Ref
 from fleet_rollout.decide.sync import Stamp
 from fleet_rollout.errors import Waiting
 from fleet_rollout_api.cluster_sync import Attempt, ClusterSync, Inventory, InventoryEntry
@@ -26,6 +27,7 @@ class Draft:
         self.sync = world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
         self.status = self.sync.status
         self.prepared: Mapping[str, Any] | None = None  # the namespace of the rollout, where it is as it should be
+        self.seen: dict[Ref, dict[str, Any]] = {}  # what this pass has read or written in the member, as it was last
         self._entries: list[InventoryEntry] | None = None
 
     @property

@@ -112,7 +112,8 @@ class Objects:
         applier = Applier(
             cluster, owner, self._world.settings, impersonate=impersonate, at_once=at_once, settled=settled
         )
-        attributions = Attributions(draft, cluster, wanted, objects, applier.seen)
+        draft.seen = applier.seen
+        attributions = Attributions(draft, cluster, wanted, objects)
 
         async def before_write(entries: list[InventoryEntry]) -> None:
             await attributions.before_apply()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from fleet_rollout.control.attributions import canary_ref, read_canary
 from fleet_rollout.control.canaries import Canaries, Place
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.engine.engines import Engines
@@ -23,7 +24,7 @@ from fleet_rollout.control.world import World
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide.canary.claim import engine_named, is_kept, is_under_way
 from fleet_rollout.decide.intervals import backoff
-from fleet_rollout.decide.inventory import union
+from fleet_rollout.decide.inventory import Ref, union
 from fleet_rollout.decide.names import MANAGER_ROLLOUT
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.rollout_phase import is_news, observed
@@ -44,13 +45,13 @@ from fleet_rollout.kube.apply import Applier
 from fleet_rollout.kube.client import Cluster, Resource
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.prune import Pruner
+from fleet_rollout.kube.settled import Settled
 from fleet_rollout.settings import Settings
 from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry, RolloutRecord
 from fleet_rollout_api.fleet import Fleet
 
 ROLLOUT_READY = "RolloutReady"
 HAND_OVER_POLL = 1.0
-CANARIES = Resource("flagger.app", "v1beta1", "Canary", "canaries", True)
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 SERVICES = Resource("", "v1", "Service", "services", True)
 SCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True)
@@ -70,9 +71,11 @@ class Rollouts:
         self._crds = MemberCrds(world.clock)
         self._removals = removals
         self._failures: dict[Key, int] = {}
+        self._settled: dict[Key, Settled] = {}
 
     def forget(self, key: Key) -> None:
         self._canaries.forget(key)
+        self._settled.pop(key, None)
         self._failures.pop(key, None)
 
     def observe(self, draft: Draft) -> None:
@@ -171,11 +174,12 @@ class Rollouts:
         return draft.sync.spec.engine != "flagger" or not is_kept(canary["engine"], canary["status"])
 
     @staticmethod
-    async def _in_right_hands(cluster: Cluster, wanted: Wanted) -> Wanted:
+    async def _in_right_hands(draft: Draft, cluster: Cluster, wanted: Wanted) -> Wanted:
         """Flagger gets the Canary when a rollout of ours has come to its end."""
         if wanted.engine != "flagger":
             return wanted
-        live = await cluster.get(CANARIES, wanted.rollout.workload.name, wanted.namespace)
+        place = (wanted.namespace, wanted.rollout.workload.name)
+        live = draft.seen.get(canary_ref(*place)) or await read_canary(draft, cluster, *place)
         engine = engine_named(live) if live is not None else None
         if live is None or not is_kept(engine, live.get("status") or {}):
             return wanted
@@ -190,6 +194,7 @@ class Rollouts:
             if wanted is None:
                 return 0.0
             record = None
+            draft.seen.clear()
         assert wanted is not None
         try:
             await self._translate(draft, cluster, wanted, record)
@@ -202,7 +207,7 @@ class Rollouts:
     async def _translate(self, draft: Draft, cluster: Cluster, wanted: Wanted, record: RolloutRecord | None) -> None:
         with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):
             schemas = await self._crds.ensure(cluster)
-            wanted = await self._in_right_hands(cluster, wanted)
+            wanted = await self._in_right_hands(draft, cluster, wanted)
             live = await self._read(draft, cluster, wanted, schemas)
             translation = translate(wanted, live, record)
             # Once more: what stood in the way when the objects were applied may be gone.
@@ -217,11 +222,18 @@ class Rollouts:
             return Live()
         found = draft.prepared or await cluster.get(NAMESPACES, namespace)
         service, ingress, scalers = await asyncio.gather(
-            cluster.get(SERVICES, wanted.rollout.service_name, namespace),
+            self._service(draft, cluster, wanted),
             self._ingress(cluster, wanted, record),
             cluster.list(SCALERS, namespace),
         )
         return Live(namespace=found, service=service, ingress=ingress, scalers=scalers[0], schemas=schemas)
+
+    @staticmethod
+    async def _service(draft: Draft, cluster: Cluster, wanted: Wanted) -> dict[str, Any] | None:
+        """Most often one of the policy's own objects, which the pass has just looked at."""
+        name = wanted.rollout.service_name
+        seen = draft.seen.get(Ref(wanted.namespace, name, "", "Service", "v1"))
+        return seen or await cluster.get(SERVICES, name, wanted.namespace)
 
     @staticmethod
     async def _ingress(cluster: Cluster, wanted: Wanted, record: RolloutRecord | None) -> dict[str, Any] | None:
@@ -248,7 +260,11 @@ class Rollouts:
             await before_write([])
             await write_ingress(cluster, translation.ingress)
         owner = self._targets.owner(draft.sync)
-        applier = Applier(cluster, owner, self._world.settings, manager=MANAGER_ROLLOUT)
+        settled = self._settled.setdefault(draft.key, Settled(self._world.clock))
+        seen = {ref: obj for ref, obj in draft.seen.items() if ref.kind == "Canary"}
+        applier = Applier(
+            cluster, owner, self._world.settings, manager=MANAGER_ROLLOUT, settled=settled, just_seen=seen
+        )
         await applier.plan_and_apply(translation.objects, force=False, before_write=before_write)
         kept = draft.status.rollout
         if gone:

@@ -22,7 +22,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from fleet_rollout.errors import Terminal
 from fleet_rollout.log_fields import current
-from fleet_rollout.measures import REGISTRY
+from fleet_rollout.measures import REGISTRY, TASKS
 
 MASK = "***"
 # Credentials by their shape: in URLs, in headers, in key-value text and JSON; JSON Web Tokens; private keys.
@@ -119,6 +119,8 @@ def _json() -> logging.Formatter:
 @contextlib.asynccontextmanager
 async def serve(address: str, probes: Probes) -> AsyncIterator[str]:
     """Answer /healthz, /readyz and /metrics on `address` (`host:port`) while inside; yields the URL."""
+    loop = asyncio.get_running_loop()
+    TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
     host, _, port = address.rpartition(":")
     runner = web.AppRunner(application(probes), access_log=None)
     await runner.setup()

@@ -49,10 +49,12 @@ class Applier:
         manager: str = MANAGER_SYNC,
         at_once: int | None = None,
         settled: Settled | None = None,
+        just_seen: Mapping[Ref, Object] | None = None,
     ) -> None:
         """With at most `at_once` requests in flight where that is less than the cluster may have.
 
-        `settled` is what earlier passes of the same ClusterSync know, and is told of this one.
+        `settled` is what earlier passes of the same ClusterSync know, and is told of this one; `just_seen` need not be
+        read once more.
         """
         self._cluster = cluster
         self._manager = manager
@@ -61,6 +63,7 @@ class Applier:
         most = settings.member_in_flight
         self._reader = Reader(cluster, min(at_once or most, most), impersonate)
         self._settled = settled
+        self._just_seen = just_seen or {}
         self.seen: dict[Ref, Object] = {}  # objects that exist, as they were last read or written
 
     async def plan_and_apply(
@@ -79,7 +82,7 @@ class Applier:
         desired = [with_labels(normalize(obj), self._owner.labels) for obj in sort_for_apply(objects)]
         writer = Writer(self._cluster, self._reader, self._owner, force, replicas, self._patience, self._manager)
         inventory, settled = [object_id(obj) for obj in desired], self._settled or Settled()
-        run = _Run(writer, self._reader, before_write, inventory, self.seen, settled)
+        run = _Run(writer, self._reader, before_write, inventory, self.seen, settled, self._just_seen)
         with run.named_in_errors():
             for number, stage_objects in groupby(desired, key=lambda obj: stage(ref_of(obj))):
                 await run.one_stage(list(stage_objects), is_awaited=number in AWAITED_STAGES)
@@ -99,6 +102,7 @@ class _Run:
     inventory: list[InventoryEntry]
     seen: dict[Ref, Object]
     settled: Settled
+    just_seen: Mapping[Ref, Object]
     actions: dict[Ref, Action] = field(default_factory=dict)
     new_kinds: set[tuple[str, str]] = field(default_factory=set)
     has_recorded: bool = False
@@ -139,8 +143,9 @@ class _Run:
 
     async def _live(self, refs: list[Ref]) -> Mapping[Ref, Object]:
         """What is there. For who may not read, nothing: the dry run then names the object and the missing right."""
+        seen = {ref: self.just_seen[ref] for ref in refs if ref in self.just_seen}
         try:
-            return await self.reader.found(refs, self.writer.owner.selector)
+            return seen | await self.reader.found([ref for ref in refs if ref not in seen], self.writer.owner.selector)
         except ApiError as error:
             if error.is_forbidden:
                 return {}

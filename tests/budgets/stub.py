@@ -8,6 +8,8 @@ list by labels, watch and discovery: enough for the service, and nothing of an A
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import ssl
 import sys
 import time
@@ -39,6 +41,8 @@ from tests.budgets.stub_objects import (
 )
 
 BOOKMARK_INTERVAL = 60.0
+# Share of the requests that fail, half of them with 503 and half without an answer.
+ERRORS = float(os.environ.get("BUDGETS_ERRORS", "0"))
 
 
 @dataclass
@@ -133,7 +137,7 @@ class Connection(asyncio.Protocol):
             self.send(200, orjson.dumps(control(self.site, path, orjson.loads(body) if body else {})))
             return
         _, _, number, rest = path.split("/", 3)
-        if number in self.site.hanging:
+        if number in self.site.hanging or (ERRORS and self.fails()):
             return
         cluster = self.site.cluster(number)
         if "/proxy/" in rest:
@@ -146,6 +150,17 @@ class Connection(asyncio.Protocol):
             return
         code, content = Handler(self.site, cluster).answer(method, f"/{rest}", params, body)
         self.send(code, metadata_of(content) if is_metadata and code == 200 else content)
+
+    def fails(self) -> bool:
+        """Whether this request is one of those that fail; then it has."""
+        if random.random() >= ERRORS:
+            return False
+        self.site.counts["failed"] += 1
+        if random.random() < 0.5:
+            self.send(*status(503, "ServiceUnavailable", "the stub is told to fail"))
+        else:
+            self.transport.abort()
+        return True
 
     def send(self, status: int, body: bytes) -> None:
         head = b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))

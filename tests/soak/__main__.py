@@ -51,7 +51,10 @@ async def act(scene: Scene, chance: random.Random, seconds: float) -> None:
 
 async def sample(scene: Scene) -> None:
     while True:
-        scene.gauges.look(scene.controller.pid)
+        controller = scene.controller
+        tasks = await controller.metric("fleet_rollout_tasks")
+        if tasks >= 0:  # else it is stopped, or has just ended
+            scene.gauges.look(controller.pid, round(tasks))
         await asyncio.sleep(SAMPLE)
 
 

@@ -1,4 +1,4 @@
-"""What a controller's process holds: resident memory, file descriptors, threads; and whether it grows."""
+"""What a controller's process holds: resident memory, descriptors, threads, tasks; and whether it grows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 MIB = 1024**2
 # A quarter of the samples is for warming up; then the later half may be above the earlier one by this much.
-MOST_GROWTH = {"rss": 16 * MIB, "descriptors": 20, "threads": 8}
+MOST_GROWTH = {"rss": 16 * MIB, "descriptors": 20, "threads": 8, "tasks": 40}
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,16 @@ class Sample:
     rss: int
     descriptors: int
     threads: int
+    tasks: int
 
 
-def look(pid: int) -> Sample | None:
-    """None where the process has ended."""
+def look(pid: int, tasks: int) -> Sample | None:
+    """`tasks` is what the process itself says. None where it has ended."""
     place = Path(f"/proc/{pid}")
     try:
         status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
         rss = int(status["VmRSS"].split()[0]) * 1024
-        return Sample(time.monotonic(), rss, len(list((place / "fd").iterdir())), int(status["Threads"]))
+        return Sample(time.monotonic(), rss, len(list((place / "fd").iterdir())), int(status["Threads"]), tasks)
     except (OSError, KeyError):
         return None
 
@@ -40,10 +41,10 @@ class Gauges:
     pid: int = 0
     samples: list[Sample] = field(default_factory=list)
 
-    def look(self, pid: int) -> None:
+    def look(self, pid: int, tasks: int) -> None:
         if pid != self.pid:
             self.pid, self.samples = pid, []
-        if (sample := look(pid)) is not None:
+        if (sample := look(pid, tasks)) is not None:
             self.samples.append(sample)
 
     def growth(self, name: str) -> float:

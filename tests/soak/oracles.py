@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from tests.soak.scene import Scene
+from tests.soak.scene import Object, Scene
 
 MOST_SHOWN = 3
 
@@ -21,6 +22,7 @@ async def judge(scene: Scene) -> list[Row]:
     """Every oracle. Ends by deleting all Applications, which must leave nothing."""
     rows = [Row("acts", True, ", ".join(f"{count} x {name}" for name, count in sorted(scene.counted.items())))]
     rows.append(nothing("every Application is Ready at its last commit", await scene.unfinished()))
+    rows.append(nothing("every Application that was replaced went first", scene.stuck))
     wanted = {name: value for values in scene.wanted.values() for name, value in values.items()}
     for member in scene.members:
         live = await scene.live(member)
@@ -29,7 +31,7 @@ async def judge(scene: Scene) -> list[Row]:
         unrecorded = live.keys() ^ await scene.recorded(member)
         rows.append(nothing(f"{member}'s inventories are what is there", sorted(unrecorded)))
     rows.append(nothing("every delete on a member carried a UID", without_uid(scene)))
-    rows.append(nothing("no error of the service's own in its log", mistakes(scene)))
+    rows.append(nothing("no error of the service's own in its log", mistakes(scene.words())))
     rows += [Row(f"controller: {name}", holds, words) for name, words, holds in scene.gauges.rows()]
     rows.append(nothing("deleted Applications go", await scene.remove_all()))
     for member in scene.members:
@@ -49,8 +51,6 @@ def without_uid(scene: Scene) -> list[str]:
     return [str(asked.key) for asked in deletes if not (asked.body or {}).get("preconditions", {}).get("uid")]
 
 
-def mistakes(scene: Scene) -> list[str]:
+def mistakes(words: Iterable[Object]) -> list[str]:
     """Tracebacks and "internal error": a fault from outside may never look like one of ours."""
-    return [
-        word["message"] for word in scene.words() if word["level"] == "error" or "internal error" in word["message"]
-    ]
+    return [word["message"] for word in words if word["level"] == "ERROR" or "internal error" in word["message"]]

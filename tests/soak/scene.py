@@ -48,6 +48,7 @@ class Scene:
         self.counted: Counter[str] = Counter()
         self.gauges = Gauges()
         self.wanted: dict[str, dict[str, str]] = {}
+        self.stuck: list[str] = []
         self.controller: Replica
         self.acts = {
             "commit": Act(10, self._commit),
@@ -202,9 +203,13 @@ class Scene:
         """Delete an Application, and bring it again while that is under way or done."""
         name = chance.choice(list(self.wanted))
         await self.hub.api.delete(path(NAMESPACE, "applications", name))
-        async with asyncio.timeout(DEADLINE):
-            while await self.hub.api.find(path(NAMESPACE, "applications", name)) is not None:
-                await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while await self.hub.api.find(path(NAMESPACE, "applications", name)) is not None:
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            self.stuck.append(name)
+            return
         await self._apply(name)
 
     async def _pause(self, chance: random.Random) -> None:
