@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import yaml
 
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Faults
+from tests.stories.rollouts import files, policy, rollout
+from tests.stories.scenario import in_thread
+
+STEADY = sorted(
+    [
+        "get namespaces",
+        "get deployments",
+        "get services",
+        "get canaries",
+        "list horizontalpodautoscalers",
+    ]
+)
 SYNC = "web-0-attachedcluster-m1"
 
 
@@ -110,3 +125,27 @@ async def test_a_run_that_finds_nothing_to_do_writes_nothing(story: Any) -> None
 
         await story.until(is_undone)
     assert await versions() == before
+
+
+async def test_a_look_at_a_steady_rollout_costs_five_requests(story: Any) -> None:
+    """What a pass has read it does not read again, and what is known to be as wanted is not asked by a dry run."""
+    repository = await story.git_repo(files())
+    faults, member = Faults(), story.members["m2"]
+    async with in_thread(FaultProxy("m2", member.server, member.ca, faults)) as proxy:
+        await story.attach_as("m2", proxy.kubeconfig(member.kubeconfig.read_bytes()))
+        await story.set_fleet(["m2"])
+        await story.start()
+        await story.application(repository, policy(story, rollout(story), interval="2s"))
+        await story.sync_condition("web-0-attachedcluster-m2", "RolloutReady", "True")
+
+        async def last_looks() -> list[list[str]]:
+            """What was asked from one look at the namespace to the next."""
+            asked = [f"{a.key.verb} {a.key.resource.split('.')[0]}" for a in faults.log if a.key.verb != "watch"]
+            starts = [at for at, what in enumerate(asked) if what == "get namespaces"]
+            return [asked[start:end] for start, end in pairwise(starts)][-2:]
+
+        async def are_steady() -> bool:
+            return [sorted(look) for look in await last_looks()] == [STEADY, STEADY]
+
+        await story.until(are_steady)
+        await story.end()
