@@ -16,8 +16,8 @@ from fleet_rollout_api.crd import member_crds
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False)
 OURS = "fleet-rollout"
-# How long a look is believed, in seconds. What a write meets before that makes us look again.
-BELIEVED = 300.0
+# How long a look is believed, in seconds: three drift checks. What a write meets before that makes us look again.
+BELIEVED = 900.0
 # CRDs read whole at the same time: one takes a megabyte and more while it is looked at, and a fleet has many members.
 READ_AT_ONCE = 8
 

@@ -131,8 +131,7 @@ async def carry_out(story: Any, mesh: Any, strategy: Strategy) -> None:
         await revision(story, strategy, good)
         await story.condition("Ready", "True", name=strategy.name, timeout=DEADLINE)
     assert load.tally.failures == []
-    phases = strategy.phases()
-    assert phases[-1] == "Succeeded"
+    phases = await ended(story, strategy, "Succeeded")
     assert phases.index("Progressing") < phases.index("Succeeded")
     assert strategy.furthest() >= strategy.least
     assert await image(place, "podinfo-primary") == f"{SAMPLE}:2.0.0"
@@ -143,12 +142,21 @@ async def carry_out(story: Any, mesh: Any, strategy: Strategy) -> None:
     assert ready["message"].startswith("AttachedCluster/m1: ")
     assert "Canary analysis failed" in ready["message"]
     await story.condition("Stalled", "True", "RolloutFailed", name=strategy.name)
-    phases = strategy.phases()
-    assert phases[-1] == "Failed"
+    phases = await ended(story, strategy, "Failed")
     assert "Progressing" in phases
     assert max(row.get("failedChecks", 0) for row in strategy.seen) >= 1
     assert (await story.read(strategy.name))["status"]["summary"]["rollout"] == "1 Failed"
     assert await image(place, "podinfo-primary") == f"{SAMPLE}:2.0.0"
+
+
+async def ended(story: Any, strategy: Strategy, phase: str) -> list[str]:
+    """The phases that the row has shown, once the watch has told the last one, too."""
+
+    async def is_told() -> bool:
+        return strategy.phases()[-1:] == [phase]
+
+    await story.until(is_told)
+    return strategy.phases()
 
 
 async def revision(story: Any, strategy: Strategy, commit: str) -> None:

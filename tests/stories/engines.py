@@ -87,6 +87,17 @@ async def messages(place: Place, name: str = "podinfo") -> list[str]:
     return [each["message"] for each in sorted(about, key=lambda each: str(each.get("lastTimestamp")))]
 
 
+async def says(story: Any, place: Place, *words: str) -> list[str]:
+    """Wait until each of these words is in an event, which is written after the status; all messages then."""
+
+    async def are_said() -> list[str] | None:
+        said = await messages(place)
+        return said if all(any(each in message for message in said) for each in words) else None
+
+    found: list[str] = await story.until(are_said)
+    return found
+
+
 async def counted(place: Place, words: str) -> int:
     """How often an event has been told, over all its copies."""
     events = await place.cluster.api.items(f"/api/v1/namespaces/{place.namespace}/events")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fleet_rollout.lab import mesh
-from tests.stories.engines import FAILURES, LONG, SAMPLE, STEPS, begin, image_of, messages, visitors, weights
+from tests.stories.engines import FAILURES, LONG, SAMPLE, STEPS, begin, image_of, says, visitors, weights
 from tests.stories.rollouts import Place, canary_row, deployment
 
 ROWS = ("web-0-attachedcluster-m2", "web-0-attachedcluster-m3")
@@ -55,10 +55,13 @@ async def test_commits_are_promoted_and_rolled_back_by_live_metrics(story: Any, 
     for place in places:
         assert await weights(place) == [100, 0]
         assert await image_of(place, "podinfo-primary") == f"{SAMPLE}:2.0.0"
-        said = await messages(place)
-        assert "Promotion completed! Scaling down podinfo." + place.namespace in said
-        assert any("Halt podinfo" in each and "advancement success rate" in each for each in said)
-        assert f"Canary failed! Scaling down podinfo.{place.namespace}" in said
+        await says(
+            story,
+            place,
+            f"Promotion completed! Scaling down podinfo.{place.namespace}",
+            f"Halt podinfo.{place.namespace} advancement success rate",
+            f"Canary failed! Scaling down podinfo.{place.namespace}",
+        )
 
 
 async def told(story: Any, places: list[Place], phase: str) -> None:

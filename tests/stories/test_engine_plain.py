@@ -16,7 +16,7 @@ from tests.stories.engines import (
     TICK,
     host,
     image_of,
-    messages,
+    says,
     status_of,
     visitors,
     weights,
@@ -88,4 +88,4 @@ async def test_a_plain_canary_is_adopted_where_the_fleet_says_so(story: Any, pla
         assert set(load.tally.versions) >= {"1.0.0", "2.0.0"}
     assert await weights(place) == [100, 0]
     assert await image_of(place, "podinfo-primary") == f"{SAMPLE}:2.0.0"
-    assert f"Promotion completed! Scaling down podinfo.{story.namespace}" in await messages(place)
+    await says(story, place, f"Promotion completed! Scaling down podinfo.{story.namespace}")

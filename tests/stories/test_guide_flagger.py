@@ -16,7 +16,7 @@ import pytest
 from fleet_rollout import processes
 from fleet_rollout.lab import mesh
 from fleet_rollout.lab.load import Load, send
-from tests.stories.engines import LONG, course, image_of, messages, status_of
+from tests.stories.engines import LONG, course, image_of, says, status_of
 from tests.stories.rollouts import APPS, Object, Place
 
 pytestmark = pytest.mark.conformance  # minutes of whole analyses
@@ -135,16 +135,21 @@ async def promoted(story: Any, place: Place, users: Load) -> None:
         assert split["podinfo-canary"] in (30, 40)
         assert routes == [split["podinfo-canary"], split["podinfo-primary"]]
         await reaches(story, place, "Succeeded")
+
+        async def is_seen() -> bool:
+            return seen[-1] == ("Succeeded", 0)
+
+        await story.until(is_seen)
     steps = [("Progressing", weight) for weight in (0, 10, 20, 30, 40, 50)]
     assert seen[-9:] == [*steps, ("Promoting", 50), ("Finalising", 0), ("Succeeded", 0)]
-    said = await messages(place)
-    for words in (
+    await says(
+        story,
+        place,
         "New revision detected! Scaling up podinfo.test",
         *(f"Advance podinfo.test canary weight {weight}" for weight in (10, 20, 30, 40, 50)),
         "Copying podinfo.test template spec to podinfo-primary.test",
         "Promotion completed! Scaling down podinfo.test",
-    ):
-        assert words in said
+    )
     assert await image_of(place, "podinfo-primary") == "quay.io/stefanprodan/podinfo:1.7.1"
     assert set(users.tally.versions) == {"1.7.0", "1.7.1"}
 
@@ -167,10 +172,13 @@ async def rolled_back(story: Any, place: Place, address: str) -> None:
         status = await reaches(story, place, "Failed")
     assert status["canaryWeight"] == 0
     assert await shares(place) == ({"podinfo-canary": 0, "podinfo-primary": 100}, [0, 100])
-    said = await messages(place)
-    assert any(each.startswith("Halt podinfo.test advancement success rate ") for each in said)
-    assert "Rolling back podinfo.test failed checks threshold reached 5" in said
-    assert "Canary failed! Scaling down podinfo.test" in said
+    await says(
+        story,
+        place,
+        "Halt podinfo.test advancement success rate ",
+        "Rolling back podinfo.test failed checks threshold reached 5",
+        "Canary failed! Scaling down podinfo.test",
+    )
     target = await place.deployment()
     assert target is not None
     assert target["spec"]["replicas"] == 0

@@ -104,7 +104,8 @@ async def promoted(story: Any, place: Place) -> None:
         await place.cluster.kubectl("-n", "webapp", "set", "image", "deployment/backend", f"backend={IMAGE}:6.6.0")
 
         async def is_over() -> bool:
-            return (await status_of(place, "backend")).get("phase") == "Succeeded"
+            is_shown = seen[-1:] == [("Succeeded", 0)]
+            return is_shown and (await status_of(place, "backend")).get("phase") == "Succeeded"
 
         await story.until(is_over, LONG)
     steps = [("Progressing", weight) for weight in (0, 10, 20, 30, 40, 50)]
