@@ -27,6 +27,7 @@ from fleet_rollout.settings import Settings
 
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", True)
 RETRY_SPREAD = 0.1
+GIVE_ATTEMPTS = 3
 
 log = logging.getLogger(__name__)
 
@@ -193,17 +194,26 @@ class Leadership:
 
     async def _release(self) -> None:
         """Let the next one lead at once, if the Lease is still ours."""
-        if not self.is_leading or self._seen is None:
+        if not self.is_leading:
             return
-        lease = self._seen.lease
-        spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-
-        async def give() -> bool:
-            await self._hub.replace(LEASES, {**lease, "spec": spec}, manager=MANAGER_HUB)
-            return True
-
         self._deadline = float("-inf")
-        await self._attempt(give)
+        await self._attempt(self._give)
+
+    async def _give(self) -> bool:
+        """What was read last may be old: a renewal that was cut off may have been carried out all the same."""
+        for _ in range(GIVE_ATTEMPTS):
+            lease = await self._read()
+            if lease is None or not self._is_ours(lease):
+                return True
+            spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+            try:
+                await self._hub.replace(LEASES, {**lease, "spec": spec}, manager=MANAGER_HUB)
+            except ApiError as error:
+                if not error.is_conflict:
+                    raise
+            else:
+                return True
+        return False
 
     async def _read(self) -> Object | None:
         lease = await self._hub.get(LEASES, self._settings.lease_name, self._settings.own_namespace)

@@ -226,6 +226,29 @@ async def test_work_that_fails_gives_the_lease_back_and_is_told(admin, short):
     assert (await lease_of(admin, short))["spec"]["holderIdentity"] == ""
 
 
+async def test_the_lease_is_given_back_although_it_was_written_meanwhile(admin, short, eventually):
+    """As by a renewal of ours that was cut off when the work ended, and that the API server has carried out."""
+    slow = dataclasses.replace(short, lease_duration=60.0, lease_renew_deadline=50.0, lease_retry=30.0)
+    async with contending(Contender(admin, slow)) as (first,):
+        await eventually(first.leads)
+        lease = await lease_of(admin, slow)
+        patch = {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}
+        await admin.patch(LEASES, slow.lease_name, slow.own_namespace, patch, kind="merge")
+        await first.stop()
+        assert (await lease_of(admin, slow))["spec"]["holderIdentity"] == ""
+        assert lease["spec"]["holderIdentity"] == first.leadership.identity
+
+
+async def test_a_lease_that_is_anothers_by_now_is_not_given_back(admin, short, eventually):
+    slow = dataclasses.replace(short, lease_duration=60.0, lease_renew_deadline=50.0, lease_retry=30.0)
+    async with contending(Contender(admin, slow)) as (first,):
+        await eventually(first.leads)
+        patch = {"spec": {"holderIdentity": "another"}}
+        await admin.patch(LEASES, slow.lease_name, slow.own_namespace, patch, kind="merge")
+        await first.stop()
+        assert (await lease_of(admin, slow))["spec"]["holderIdentity"] == "another"
+
+
 async def test_the_lease_is_kept_while_the_work_ends(admin, short, eventually):
     ending = asyncio.Event()
     may_end = asyncio.Event()
