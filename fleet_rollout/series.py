@@ -35,7 +35,10 @@ class _Series(Collector, Generic[T]):
         registry.register(self)
 
     def _key(self, values: Sequence[str], named: Mapping[str, str]) -> Key:
-        return tuple(values) or tuple(named[name] for name in self.names)
+        key = tuple(map(str, values or (named[name] for name in self.names)))
+        if len(key) != len(self.names):
+            raise ValueError(f"{self._name} has the labels {self.names}")
+        return key
 
     def remove(self, *values: str) -> None:
         """Drop this series, if it is there."""

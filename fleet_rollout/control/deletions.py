@@ -55,7 +55,7 @@ class Deletions:
         if FINALIZER not in draft.obj["metadata"].get("finalizers", []):
             return None
         sync = draft.sync
-        nothing_left = not await draft.inventory() and draft.status.rollout is None
+        nothing_left = not await draft.inventory_left() and draft.status.rollout is None
         if nothing_left or keeps_rollout(sync):
             await self._release(draft)
             return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fleet_rollout.control.hub_writes import HubWrites
-from fleet_rollout.control.inventories import Inventories
+from fleet_rollout.control.inventories import Incomplete, Inventories
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
 from fleet_rollout.decide.intervals import rfc3339
@@ -52,6 +52,16 @@ class Draft:
         if self._entries is None:
             self._entries = await self._inventories.read(self.sync)
         return self._entries
+
+    async def inventory_left(self) -> list[InventoryEntry]:
+        """As `inventory`; of a part that is gone (its namespace is being emptied) nothing can be known any more."""
+        try:
+            return await self.inventory()
+        except Incomplete as error:
+            labels = f"what it named stays on {self.sync.spec.cluster.name}, with the labels of {self.key}"
+            self._world.recorder.warning(self.obj, error.reason, f"{error.part} not found; {labels}")
+            self._entries = error.found
+            return error.found
 
     async def keep_inventory(self, entries: list[InventoryEntry]) -> None:
         """Record `entries`; the part that does not fit into the status goes to sibling objects at once."""

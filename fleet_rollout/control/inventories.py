@@ -18,6 +18,16 @@ PER_PART = 5_000
 DATA_KEY = "entries.json"
 
 
+class Incomplete(Transient):
+    """A part is gone; `found` is what there is without it."""
+
+    def __init__(self, part: str, found: list[InventoryEntry]) -> None:
+        fix = "restore it as the controller's account (kubectl --as)"
+        super().__init__("InventoryIncomplete", f"{part} not found, a part of the inventory; {fix}")
+        self.part = part
+        self.found = found
+
+
 class Inventories:
     """Reads and writes the whole inventory of a ClusterSync.
 
@@ -29,13 +39,12 @@ class Inventories:
         self._hub = hub
 
     async def read(self, sync: ClusterSync) -> list[InventoryEntry]:
-        """Every recorded entry: inline ones, then those of the parts."""
+        """Every recorded entry: inline ones, then those of the parts. Raises Incomplete."""
         entries = list(sync.status.inventory.entries) if sync.status.inventory else []
         for name in sync.status.inventory_parts:
             found = await self._hub.get(CONFIG_MAPS, name, sync.metadata.namespace)
             if found is None:
-                where = f"ConfigMap/{sync.metadata.namespace}/{name}"
-                raise Transient("InventoryIncomplete", f"{where} not found; restore it, it is part of the inventory")
+                raise Incomplete(f"ConfigMap/{sync.metadata.namespace}/{name}", entries)
             rows = orjson.loads(found.get("data", {}).get(DATA_KEY, "[]"))
             entries += [InventoryEntry.model_validate(row) for row in rows]
         return entries

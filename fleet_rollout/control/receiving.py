@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -99,21 +100,32 @@ class Receiving:
             return
         self._told.add((namespace, name))
         log.warning(
-            "Secret/%s/%s is asked for by a hook and may not be read; grant the receiver's account get on it",
+            "a hook asks for Secret/%s/%s, which may not be read; if it is yours, let the receiver's account get it",
             namespace,
             name,
         )
 
     async def _announce(self, namespace: str, urls: tuple[str, ...], ref: str, now: datetime) -> None:
-        """Ask every Application of the namespace that uses this repository, and may use this ref, to look now."""
+        """Ask every Application of the namespace that uses this repository, and may use this ref, to look now.
+
+        One that cannot be asked holds up no other; the host hears of it, and sends the announcement again.
+        """
         patch = {"metadata": {"annotations": {REQUESTED_AT: now.isoformat()}}}
+        failure: ApiError | None = None
         with kube_errors("ReceiverFailed", f"Applications of {namespace}"):
             objects, _ = await self._hub.list(APPLICATIONS, namespace)
-            for obj in objects:
+            for name in (obj["metadata"]["name"] for obj in objects if _is_concerned(obj, urls, ref)):
                 try:
-                    git = Application.model_validate(obj).spec.source.git_repository
-                except ValidationError:
-                    continue  # its own worker says so in its status
-                if git is not None and canonical_repository(git.url) in urls and concerns(git.ref, ref):
-                    name = obj["metadata"]["name"]
                     await self._hub.patch(APPLICATIONS, name, namespace, patch, kind="merge", manager=MANAGER_HUB)
+                except ApiError as error:
+                    failure = failure if error.is_not_found else error
+            if failure is not None:
+                raise failure
+
+
+def _is_concerned(obj: dict[str, Any], urls: tuple[str, ...], ref: str) -> bool:
+    try:
+        git = Application.model_validate(obj).spec.source.git_repository
+    except ValidationError:
+        return False  # its own worker says so in its status
+    return git is not None and canonical_repository(git.url) in urls and concerns(git.ref, ref)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fleet_rollout.control.attributions import canary_ref, read_canary
+from fleet_rollout.control.attributions import read_canary
 from fleet_rollout.control.canaries import Canaries, Place
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.engine.engines import Engines
@@ -178,8 +178,8 @@ class Rollouts:
         """Flagger gets the Canary when a rollout of ours has come to its end."""
         if wanted.engine != "flagger":
             return wanted
-        place = (wanted.namespace, wanted.rollout.workload.name)
-        live = draft.seen.get(canary_ref(*place)) or await read_canary(draft, cluster, *place)
+        # At this moment: our engine may have begun while the objects were applied.
+        live = await read_canary(draft, cluster, wanted.namespace, wanted.rollout.workload.name)
         engine = engine_named(live) if live is not None else None
         if live is None or not is_kept(engine, live.get("status") or {}):
             return wanted

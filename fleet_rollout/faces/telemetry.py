@@ -119,8 +119,6 @@ def _json() -> logging.Formatter:
 @contextlib.asynccontextmanager
 async def serve(address: str, probes: Probes) -> AsyncIterator[str]:
     """Answer /healthz, /readyz and /metrics on `address` (`host:port`) while inside; yields the URL."""
-    loop = asyncio.get_running_loop()
-    TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
     host, _, port = address.rpartition(":")
     runner = web.AppRunner(application(probes), access_log=None)
     await runner.setup()
@@ -158,6 +156,7 @@ def _probe(probe: Probe) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 async def _metrics(request: web.Request) -> web.Response:
     """In a thread, for the series of a thousand members take a second to write, and ticks are due meanwhile."""
+    TASKS.set(len(asyncio.all_tasks()))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     body = await asyncio.to_thread(encode, REGISTRY)
     return web.Response(body=body, headers={"Content-Type": content_type})

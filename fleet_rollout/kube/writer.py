@@ -87,7 +87,10 @@ class Writer:
                 answer, created = await self._apply(ref, self.sent(ref, desired, live), dry_run=True)
             except ApiError as error:
                 return await self._plan_refused(ref, desired, live or await self._existing(ref, error), error)
-            if live is None and not created:
+            if created:
+                live = None  # it has gone since it was seen
+                break
+            if live is None:
                 # It exists without our labels, so it differs in any case.
                 live = await self.reader.get(ref)
                 return self._without_dry_run(ref, desired, live) or Step(ref, desired, live, "write")

@@ -17,6 +17,7 @@ STEADY = sorted(
         "get namespaces",
         "get deployments",
         "get services",
+        "get canaries",  # what to attribute to whom, and whether it may change hands
         "get canaries",
         "list horizontalpodautoscalers",
     ]
@@ -127,7 +128,7 @@ async def test_a_run_that_finds_nothing_to_do_writes_nothing(story: Any) -> None
     assert await versions() == before
 
 
-async def test_a_look_at_a_steady_rollout_costs_five_requests(story: Any) -> None:
+async def test_a_look_at_a_steady_rollout_costs_six_requests(story: Any) -> None:
     """What a pass has read it does not read again, and what is known to be as wanted is not asked by a dry run."""
     repository = await story.git_repo(files())
     faults, member = Faults(), story.members["m2"]

@@ -73,3 +73,22 @@ async def test_a_part_that_is_written_meanwhile_stays(
     monkeypatch.setattr(cluster, "delete", after_another)
     await ours.drop(sync, [part])
     assert await cluster.get(CONFIG_MAPS, part, home) is not None
+
+
+async def test_a_part_that_is_gone_holds_up_no_deletion(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever empties a namespace deletes parts at once: what is known is pruned, and what is not is told."""
+    monkeypatch.setattr(inventories, "INLINE", 1)
+    files = {f"{name}.yaml": f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n" for name in ("a", "b")}
+    repository = await story.git_repo(files)
+    await story.fleet("m2")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace})
+    await story.applied(await repository.commit_of(), "web-0-attachedcluster-m2")
+    sync = await story.sync("web-0-attachedcluster-m2")
+    (part,) = sync["status"]["inventoryParts"]
+    await story.hub.api.delete(story.path("configmaps", part))
+    await story.delete("applications", "web")
+    await story.gone("applications", "web")
+    assert [await story.config_map("m2", name) is None for name in ("a", "b")] == [True, False]
+    told = await story.events("web-0-attachedcluster-m2", "ClusterSync")
+    assert any(reason == "InventoryIncomplete" and f"{part} not found" in message for _, reason, message in told)

@@ -16,6 +16,7 @@ from tests.stories.test_rbac import CONTROLLER, cluster_sync
 
 OURS = "fleet-rollout-system"
 MERGE = {"content_type": "application/merge-patch+json"}
+MASTERS = "system:masters"
 AS_CONTROLLER = {"headers": {"Impersonate-User": f"system:serviceaccount:{CONTROLLER}"}}
 AS_COLLECTOR = {"headers": {"Impersonate-User": "system:serviceaccount:kube-system:generic-garbage-collector"}}
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{OURS}/leases"
@@ -73,9 +74,10 @@ async def test_records_of_orphans_are_the_controllers(guarded: LabCluster) -> No
     maps, where = path(OURS, "configmaps"), path(OURS, "configmaps", "fleet-rollout-orphans-m1")
     await denied(hub, said, "POST", maps, RECORD)
     await hub.api.request("POST", maps, RECORD, **AS_CONTROLLER)
-    for data in ({"one": "other"}, {"three": "3"}):
+    for data in ({"one": "other"}, {"three": "3"}, {"three": ""}):
         await denied(hub, said, "PATCH", where, {"data": data}, **MERGE)
-    await denied(hub, said, "PATCH", where, {"binaryData": {"four": "NA=="}}, **MERGE)
+    for other in ({"binaryData": {"four": "NA=="}}, {"immutable": True}):
+        await denied(hub, said, "PATCH", where, other, **MERGE)
     await hub.api.request("PATCH", where, {"data": {"one": "other"}}, **MERGE, **AS_CONTROLLER)
     await hub.api.request("PATCH", where, {"data": {"one": None}}, **MERGE)
     assert (await hub.api.get(where))["data"] == {"two": "2"}
@@ -104,11 +106,14 @@ async def test_long_inventories_are_the_controllers(guarded: LabCluster) -> None
     sync = await hub.api.request("POST", path(home, "clustersyncs"), cluster_sync(home), **AS_CONTROLLER)
     mine = part(home, sync["metadata"]["uid"])
     maps, where = path(home, "configmaps"), path(home, "configmaps", "mine-inventory-1")
+    as_manager = {"headers": {"Impersonate-User": "system:kube-controller-manager", "Impersonate-Group": MASTERS}}
     await denied(hub, said, "POST", maps, mine)
     await hub.api.request("POST", maps, mine, **AS_CONTROLLER)
     await denied(hub, said, "PATCH", where, {"data": {"entries.json": "[1]"}}, **MERGE)
     await denied(hub, said, "PATCH", where, {"metadata": {"ownerReferences": None}}, **MERGE)
     await denied(hub, said, "DELETE", where)
+    await hub.api.request("PATCH", where, {"metadata": {"labels": {"a": "b"}}}, **MERGE, **as_manager)
+    await denied(hub, said, "PATCH", where, {"data": {"entries.json": "[1]"}}, **MERGE, **as_manager)
     await hub.api.request("DELETE", where, **AS_COLLECTOR)
     theirs = copy.deepcopy(mine)
     del theirs["metadata"]["ownerReferences"]
@@ -147,7 +152,7 @@ async def test_lockdown_denies_what_tenants_must_not_write(lockdown: LabCluster)
     """Rows of section 3: scheme, `..`, accounts and other namespaces, each with its neighbour that passes."""
     for url in ("https://git.example/x", "ssh://git@git.example/x"):
         await written(lockdown, locked(url))
-    for fine in ({"path": "./a..b/c"}, {"dependsOn": [{"name": "base"}, {"name": "base", "namespace": "locked"}]}):
+    for fine in ({"path": "./a..b/c"}, {"dependsOn": [{"name": "base", "namespace": home} for home in ("", "locked")]}):
         await written(lockdown, locked(**fine))
     for app, said in (
         (locked("http://git.example/x"), "http://git.example/x is read without protection"),
@@ -161,8 +166,10 @@ async def test_lockdown_denies_what_tenants_must_not_write(lockdown: LabCluster)
 
 
 async def test_lockdown_lets_go_what_was_there_before(lockdown: LabCluster) -> None:
-    """What would be denied now can be deleted all the same."""
-    await denied(lockdown, "without protection", "PATCH", EARLIER, {"metadata": {"labels": {"a": "b"}}}, **MERGE)
-    await lockdown.api.request("DELETE", EARLIER)
+    """What would be denied now can be annotated, and let go, all the same; it may not be changed for another such."""
+    spec = {"spec": {"source": {"gitRepository": {"url": "http://git.example/y"}}}}
+    await denied(lockdown, "without protection", "PATCH", EARLIER, spec, **MERGE)
+    await lockdown.api.request("PATCH", EARLIER, {"metadata": {"annotations": {"a": "b"}}}, **MERGE)
     await lockdown.api.request("PATCH", EARLIER, {"metadata": {"finalizers": []}}, **MERGE)
+    await lockdown.api.request("DELETE", EARLIER)
     assert await lockdown.api.find(EARLIER) is None

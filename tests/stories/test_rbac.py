@@ -282,6 +282,8 @@ async def test_only_the_controller_writes_cluster_syncs(guarded: Lab, tmp_path: 
         headers=collector | {"Impersonate-Group": "system:masters"},
         **merge,
     )
+    as_master = collector | {"Impersonate-Group": "system:masters"}
+    await hub.api.request("PATCH", where, {"metadata": {"ownerReferences": []}}, headers=as_master, **merge)
     await hub.api.request("DELETE", where, headers=collector)
     assert await hub.api.find(where) is None
 

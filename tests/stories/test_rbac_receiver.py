@@ -132,7 +132,8 @@ async def test_announcements_and_artifacts_go_through_a_process_without_other_ri
             os.close(replica._fd)
         told = [word["message"] for word in replica.words() if word["level"] == "WARNING"]
         assert told == [
-            f"Secret/{HOME}/other is asked for by a hook and may not be read; grant the receiver's account get on it"
+            f"a hook asks for Secret/{HOME}/other, which may not be read; "
+            "if it is yours, let the receiver's account get it"
         ]
         await hub.api.delete(where)
 
