@@ -29,6 +29,7 @@ from tests.stories.scenario import SYNCS, TIMED, Object, Point, Run, application
 REPLICAS = 2
 BUSY = 429
 MEMBER = "m1"
+PROGRESS = " Ready=Progressing "
 COPY = "podinfo-primary"
 LIFE = ("first_commit", "second_commit", "initialise", "third_commit", "promote", "release", "removal")
 SHORT_LIFE = ("first_commit", "release", "removal")
@@ -252,6 +253,10 @@ class RolloutRun(Run):
     def points(self) -> list[Point]:
         """What tests of plain syncs spoil is left out."""
         return [point for point in super().points() if not point.key.startswith(TIMED)]
+
+    def is_timed(self, point: Point) -> bool:
+        """Progress is told where Pods are not ready yet; after a crash they may be by then."""
+        return super().is_timed(point) or PROGRESS in point.key
 
     # What must hold
 
