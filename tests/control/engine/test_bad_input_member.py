@@ -17,7 +17,7 @@ from fleet_rollout.decide.canary.addresses import read_reach
 from fleet_rollout.lab.lab import LabCluster
 from tests.control.engine.scene import ISTIO, QUICK, Scene, driving
 from tests.faults.proxy import FaultProxy
-from tests.faults.rules import Asked, CutAfter, CutBefore, Faults, Reply
+from tests.faults.rules import Asked, CutAfter, CutBefore, Faults, Reply, Rule
 from tests.rooms.traffic.conftest import crds as meshes
 
 __all__ = ["meshes"]
@@ -236,6 +236,25 @@ def refusals(status: int, reason: str, **headers: str) -> Reply:
     return Reply(status, {**body, "message": f"a storm: {reason}"}, headers)
 
 
+def since(is_begun: Callable[[Asked], bool], is_hit: Callable[[Asked], bool]) -> Callable[[Asked], bool]:
+    """Whether a request comes after the first one that is `is_begun`, and is `is_hit`."""
+    begun = False
+
+    def matches(asked: Asked) -> bool:
+        nonlocal begun
+        before, begun = begun, begun or is_begun(asked)
+        return before and is_hit(asked)
+
+    return matches
+
+
+async def comes(rule: Rule) -> None:
+    """Wait until it has hit something."""
+    async with asyncio.timeout(60):
+        while not rule.done:
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     ("reply", "is_hit"),
     [
@@ -251,24 +270,24 @@ async def test_a_storm_of_refusals_takes_no_step_and_loses_none(
     """One at the start, one in the analysis and one in the promotion, each as long as several ticks."""
     async with driving(member, there.namespace) as engine:
 
-        async def storm() -> None:
-            rule = engine.faults.when(is_hit, reply, times=None)
-            async with asyncio.timeout(60):
-                while not rule.done:
-                    await asyncio.sleep(0.01)
+        def storm(is_begun: Callable[[Asked], bool]) -> Rule:
+            """From the write that enters a phase on: who waited for the phase might come when it is over."""
+            return engine.faults.when(since(is_begun, is_hit), reply, times=None)
+
+        async def endured(rule: Rule) -> None:
+            await comes(rule)
             before = await picture(there)
             await asyncio.sleep(AWAY)
             assert await picture(there) == before
             engine.faults.clear()
 
         await brought(there)
-        await storm()
+        await endured(storm(lambda _: True))
         await engine.reaches("Initialized")
+        rule = storm(writes(phase="Progressing"))
         await there.release()
-        await engine.reaches("Progressing")
-        await storm()
-        await engine.reaches("Promoting")
-        await storm()
+        await endured(rule)
+        await endured(storm(writes(phase="Promoting")))
         status = await engine.reaches("Succeeded")
     assert status["failedChecks"] == 0
     assert await image_of(there) == "example.com/web:2"
@@ -282,9 +301,10 @@ async def test_statuses_that_cannot_be_written_move_the_traffic_by_no_step_twice
     async with driving(member, there.namespace) as engine:
         await brought(there)
         await engine.reaches("Initialized")
+        is_hit = since(writes(phase="Progressing"), writes())
+        rule = engine.faults.when(is_hit, refusals(409, "Conflict"), times=None)
         await there.release()
-        await engine.reaches("Progressing")
-        engine.faults.on(refusals(409, "Conflict"), times=None, verb="update", subresource="status")
+        await comes(rule)
         await asyncio.sleep(AWAY)
         engine.faults.clear()
         status = await engine.reaches("Succeeded")
