@@ -19,11 +19,11 @@ DATA_KEY = "entries.json"
 
 
 class Incomplete(Transient):
-    """A part is gone; `found` is what there is without it."""
+    """A part is gone or not as it was written; `found` is what there is without it."""
 
-    def __init__(self, part: str, found: list[InventoryEntry]) -> None:
+    def __init__(self, part: str, fact: str, found: list[InventoryEntry]) -> None:
         fix = "restore it as the controller's account (kubectl --as)"
-        super().__init__("InventoryIncomplete", f"{part} not found, a part of the inventory; {fix}")
+        super().__init__("InventoryIncomplete", f"{part} {fact}, a part of the inventory; {fix}")
         self.part = part
         self.found = found
 
@@ -43,17 +43,18 @@ class Inventories:
         entries = list(sync.status.inventory.entries) if sync.status.inventory else []
         for name in sync.status.inventory_parts:
             found = await self._hub.get(CONFIG_MAPS, name, sync.metadata.namespace)
-            if found is None:
-                raise Incomplete(f"ConfigMap/{sync.metadata.namespace}/{name}", entries)
-            rows = orjson.loads(found.get("data", {}).get(DATA_KEY, "[]"))
-            entries += [InventoryEntry.model_validate(row) for row in rows]
+            text = ((found or {}).get("data") or {}).get(DATA_KEY, "")
+            if _part_name(sync, text) != name:
+                fact = "was changed" if found else "not found"
+                raise Incomplete(f"ConfigMap/{sync.metadata.namespace}/{name}", fact, entries)
+            entries += [InventoryEntry.model_validate(row) for row in orjson.loads(text)]
         return entries
 
     async def write(self, sync: ClusterSync, entries: list[InventoryEntry]) -> tuple[list[InventoryEntry], list[str]]:
         """Store what does not fit inline; returns what goes inline and the names of the parts."""
         inline, rest = entries[:INLINE], entries[INLINE:]
         texts = [_text(rest[at : at + PER_PART]) for at in range(0, len(rest), PER_PART)]
-        names = [f"{sync.metadata.name}-inventory-{short_hash(text)}" for text in texts]
+        names = [_part_name(sync, text) for text in texts]
         for name, text in zip(names, texts, strict=True):
             if name not in sync.status.inventory_parts:
                 await self._hub.apply(CONFIG_MAPS, _part(sync, name, text), manager=MANAGER_HUB)
@@ -78,6 +79,10 @@ class Inventories:
         except ApiError as error:
             if not error.is_conflict:
                 raise
+
+
+def _part_name(sync: ClusterSync, text: str) -> str:
+    return f"{sync.metadata.name}-inventory-{short_hash(text)}"
 
 
 def _is_part_of(found: dict[str, Any], sync: ClusterSync) -> bool:

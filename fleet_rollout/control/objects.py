@@ -110,7 +110,13 @@ class Objects:
         owner, impersonate = self._targets.owner(sync), self._targets.impersonate(sync)
         settled = self._settled.setdefault(draft.key, Settled(self._world.clock))
         applier = Applier(
-            cluster, owner, self._world.settings, impersonate=impersonate, at_once=at_once, settled=settled
+            cluster,
+            owner,
+            self._world.settings,
+            impersonate=impersonate,
+            at_once=at_once,
+            settled=settled,
+            rehearsals=self._world.rehearsals,
         )
         draft.seen = applier.seen
         attributions = Attributions(draft, cluster, wanted, objects)

@@ -263,7 +263,13 @@ class Rollouts:
         settled = self._settled.setdefault(draft.key, Settled(self._world.clock))
         seen = {ref: obj for ref, obj in draft.seen.items() if ref.kind == "Canary"}
         applier = Applier(
-            cluster, owner, self._world.settings, manager=MANAGER_ROLLOUT, settled=settled, just_seen=seen
+            cluster,
+            owner,
+            self._world.settings,
+            manager=MANAGER_ROLLOUT,
+            settled=settled,
+            rehearsals=self._world.rehearsals,
+            just_seen=seen,
         )
         await applier.plan_and_apply(translation.objects, force=False, before_write=before_write)
         kept = draft.status.rollout

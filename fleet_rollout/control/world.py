@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from fleet_rollout.control.loop import Key
@@ -15,6 +15,7 @@ from fleet_rollout.control.queue import Queue
 from fleet_rollout.control.store import Store
 from fleet_rollout.kube.client import Cluster, Resource
 from fleet_rollout.kube.member import Members
+from fleet_rollout.kube.rehearsals import Rehearsals
 from fleet_rollout.notify.events import Recorder
 from fleet_rollout.render.kustomize import Renderer
 from fleet_rollout.settings import Settings
@@ -55,3 +56,4 @@ class World:
     epoch: Callable[[], int]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
+    rehearsals: Rehearsals = field(default_factory=Rehearsals)

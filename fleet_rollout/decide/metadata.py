@@ -23,6 +23,8 @@ from fleet_rollout.decide.names import (
 
 Object = Mapping[str, Any]
 
+OWNER_LABELS = frozenset({OWNER_NAME_LABEL, OWNER_NAMESPACE_LABEL, APP_LABEL, HUB_LABEL})
+
 
 @dataclass(frozen=True)
 class Owner:

@@ -1,8 +1,8 @@
 """Brings objects to what Git says, in Flux's stages: dry runs of a whole stage first, then its writes, then its wait.
 
 Nothing of a stage is written while any of its dry runs fails, and nothing at all before the caller has recorded the
-new inventory. An object of another owner is never written. A changed object costs two requests, an unchanged one one,
-and one that is known to be as wanted none.
+new inventory. An object of another owner is never written. A changed object costs two requests, or one where another
+member has accepted the same change; an unchanged one costs one, and one that is known to be as wanted none.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +26,7 @@ from fleet_rollout.kube import refusals
 from fleet_rollout.kube.changes import Action, Change
 from fleet_rollout.kube.client import ApiError, Cluster, NoSuchKind
 from fleet_rollout.kube.live import Object, Reader, each, poll
+from fleet_rollout.kube.rehearsals import Rehearsals
 from fleet_rollout.kube.settled import Settled
 from fleet_rollout.kube.writer import ReplicaRule, Step, Writer
 from fleet_rollout.settings import Settings
@@ -50,11 +52,12 @@ class Applier:
         at_once: int | None = None,
         settled: Settled | None = None,
         just_seen: Mapping[Ref, Object] | None = None,
+        rehearsals: Rehearsals | None = None,
     ) -> None:
         """With at most `at_once` requests in flight where that is less than the cluster may have.
 
         `settled` is what earlier passes of the same ClusterSync know, and is told of this one; `just_seen` need not be
-        read once more.
+        read once more; `rehearsals` is what other members know.
         """
         self._cluster = cluster
         self._manager = manager
@@ -64,6 +67,7 @@ class Applier:
         self._reader = Reader(cluster, min(at_once or most, most), impersonate)
         self._settled = settled
         self._just_seen = just_seen or {}
+        self._rehearsals = rehearsals
         self.seen: dict[Ref, Object] = {}  # objects that exist, as they were last read or written
 
     async def plan_and_apply(
@@ -82,7 +86,8 @@ class Applier:
         desired = [with_labels(normalize(obj), self._owner.labels) for obj in sort_for_apply(objects)]
         writer = Writer(self._cluster, self._reader, self._owner, force, replicas, self._patience, self._manager)
         inventory, settled = [object_id(obj) for obj in desired], self._settled or Settled()
-        run = _Run(writer, self._reader, before_write, inventory, self.seen, settled, self._just_seen)
+        seen = self._just_seen
+        run = _Run(writer, self._reader, before_write, inventory, self.seen, settled, seen, self._rehearsals)
         with run.named_in_errors():
             for number, stage_objects in groupby(desired, key=lambda obj: stage(ref_of(obj))):
                 await run.one_stage(list(stage_objects), is_awaited=number in AWAITED_STAGES)
@@ -103,6 +108,7 @@ class _Run:
     seen: dict[Ref, Object]
     settled: Settled
     just_seen: Mapping[Ref, Object]
+    rehearsals: Rehearsals | None
     actions: dict[Ref, Action] = field(default_factory=dict)
     new_kinds: set[tuple[str, str]] = field(default_factory=set)
     has_recorded: bool = False
@@ -131,15 +137,21 @@ class _Run:
 
     async def _planned(self, objects: list[Object]) -> list[Step]:
         live = await self._live([ref_of(obj) for obj in objects])
+        return await each(lambda obj: self._planned_one(obj, live.get(ref_of(obj))), objects, self.reader.at_once)
 
-        async def planned(obj: Object) -> Step:
-            ref = ref_of(obj)
-            found = live.get(ref)
-            if found is not None and self.settled.holds(self.writer.sent(ref, obj, found), found):
-                return Step(ref, obj, found, "keep")
-            return await self.writer.plan(obj, found)
-
-        return await each(planned, objects, self.reader.at_once)
+    async def _planned_one(self, obj: Object, live: Object | None) -> Step:
+        """By a dry run, unless what it would say is known. What a service account may do differs between members."""
+        ref, plan = ref_of(obj), partial(self.writer.plan, obj, live)
+        change = self.settled.change(self.writer.sent(ref, obj, live), live) if live is not None else None
+        if change is None:
+            return await plan()
+        if change.before == change.after:
+            return Step(ref, obj, live, "keep")
+        self.settled.forget(ref)
+        decided = self.writer.without_dry_run(ref, obj, live)
+        if decided is not None or self.rehearsals is None or self.reader.impersonate:
+            return decided or await plan()
+        return await self.rehearsals.planned(self.reader.cluster, change, Step(ref, obj, live, "write"), plan)
 
     async def _live(self, refs: list[Ref]) -> Mapping[Ref, Object]:
         """What is there. For who may not read, nothing: the dry run then names the object and the missing right."""

@@ -9,16 +9,27 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from fleet_rollout.decide.inventory import Ref, ref_of
+from fleet_rollout.decide.metadata import OWNER_LABELS, labels_of
 
 Object = Mapping[str, Any]
 
 # How long a look is believed, in seconds.
 BELIEVED = 3600.0
+
+
+_OF_THE_CLUSTER = frozenset({"namespace", "uid"})
+
+
+class Change(NamedTuple):
+    """Digests of what an object was sent last and of what is to be sent now: the same in every cluster of a fleet."""
+
+    before: bytes
+    after: bytes
 
 
 class Settled:
@@ -29,12 +40,16 @@ class Settled:
         self._looked = float("-inf")
         self._known: dict[Ref, tuple[bytes, tuple[str, str]]] = {}
 
-    def holds(self, sent: Object, live: Object) -> bool:
-        """Whether `live` is known to be as `sent` says: the manifest as it would be sent."""
-        if self._clock() - self._looked > BELIEVED:
-            return False
-        known = self._known.get(ref_of(sent))
-        return known is not None and known == (_content(sent), _version(live))
+    def change(self, sent: Object, live: Object) -> Change | None:
+        """From what `live` was sent to what is to be sent now; None where it is not known to be as it was sent."""
+        content, version = self._known.get(ref_of(sent), (b"", ("", "")))
+        if self._clock() - self._looked > BELIEVED or version != _version(live):
+            return None
+        return Change(content, _content(sent))
+
+    def forget(self, ref: Ref) -> None:
+        """Something is about to be done to it; whether that goes well, `keep` tells."""
+        self._known.pop(ref, None)
 
     def keep(self, sent: Iterable[Object], live: Mapping[Ref, Object]) -> None:
         """Take note of a whole pass: `live` are the objects that are as wanted now, `sent` what each has been sent."""
@@ -50,5 +65,8 @@ def _version(live: Object) -> tuple[str, str]:
 
 
 def _content(obj: Object) -> bytes:
-    text = orjson.dumps(obj, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    """Without what differs between the clusters of a fleet, and cannot change for one ClusterSync."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in _OF_THE_CLUSTER}
+    metadata["labels"] = {key: value for key, value in labels_of(obj).items() if key not in OWNER_LABELS}
+    text = orjson.dumps({**obj, "metadata": metadata}, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return hashlib.blake2b(text, digest_size=16).digest()

@@ -81,7 +81,7 @@ class Writer:
         """What to do about one object, by a dry run; `live` where it was found by the owner's labels."""
         ref = ref_of(desired)
         for attempt in range(1, ATTEMPTS + 1):
-            if decided := self._without_dry_run(ref, desired, live):
+            if decided := self.without_dry_run(ref, desired, live):
                 return decided
             try:
                 answer, created = await self._apply(ref, self.sent(ref, desired, live), dry_run=True)
@@ -93,7 +93,7 @@ class Writer:
             if live is None:
                 # It exists without our labels, so it differs in any case.
                 live = await self.reader.get(ref)
-                return self._without_dry_run(ref, desired, live) or Step(ref, desired, live, "write")
+                return self.without_dry_run(ref, desired, live) or Step(ref, desired, live, "write")
             if live is None or attempt == ATTEMPTS or not self._is_outdated(live, answer):
                 break
             live = await self.reader.get(ref)
@@ -131,7 +131,7 @@ class Writer:
         is_changed = step.live is None or has_drifted(step.live, answer)
         return "configured" if is_changed else "unchanged", answer
 
-    def _without_dry_run(self, ref: Ref, desired: Object, live: Object | None) -> Step | None:
+    def without_dry_run(self, ref: Ref, desired: Object, live: Object | None) -> Step | None:
         """The step that is clear from the manifest and the live object alone."""
         if is_ignored(desired, live) or (live is not None and is_created_only(desired)):
             return Step(ref, desired, live, "skip")
@@ -146,7 +146,7 @@ class Writer:
         return await self.reader.get(ref)
 
     async def _plan_refused(self, ref: Ref, desired: Object, live: Object | None, error: ApiError) -> Step:
-        if decided := self._without_dry_run(ref, desired, live):
+        if decided := self.without_dry_run(ref, desired, live):
             return decided
         if live is not None and _is_immutable(error):
             if self._takeover(desired, live):

@@ -17,6 +17,7 @@ from tests.budgets.figures import RESULTS, Figure, table, write
 MEASUREMENTS = {
     "real": real.measure,
     "fleet": fleet.measure,
+    "fleet-rollouts": fleet.measure_rollouts,
     "hang": hang.measure,
     "latency": latency.measure,
     "rollouts": rollouts.measure,

@@ -30,32 +30,42 @@ def names(count: int = MEMBERS) -> list[str]:
 
 
 async def measure(folder: Path) -> list[Figure]:
+    """Twenty objects for every member."""
+    return await _measured(folder, has_rollout=False)
+
+
+async def measure_rollouts(folder: Path) -> list[Figure]:
+    """The same, and two of the objects are a workload that a rollout leads."""
+    figures = await _measured(folder, has_rollout=True)
+    return [replace(figure, name=f"with a rollout in each member: {figure.name}") for figure in figures]
+
+
+async def _measured(folder: Path, *, has_rollout: bool) -> list[Figure]:
     """One fleet for all of it: a commit, then a restart in which one member is new, then rest."""
     async with Lab(0) as lab, Members(folder / "stub") as members, open_scene(lab, "budget-fleet", folder) as scene:
         repository = await lab.git.create("fleet")
-        figures = await _commit(scene, members, repository)
+        figures = await _commit(scene, members, repository, has_rollout=has_rollout)
         figures += await _restart(scene, members)
         if ERRORS:  # drift checks that fail are told of, and tried again: there is no rest
             return [replace(figure, name=f"{ERRORS:.0%} errors: {figure.name}") for figure in figures]
         return figures + await _rest(scene, members)
 
 
-async def _commit(scene: Scene, members: Members, repository: Repository) -> list[Figure]:
+async def _commit(scene: Scene, members: Members, repository: Repository, *, has_rollout: bool) -> list[Figure]:
+    files = content.with_rollout if has_rollout else content.plain
     await scene.attach({name: members.kubeconfig(name) for name in names(MEMBERS + 1)})
     await scene.fleet(names())
-    commit = await repository.commit(content.with_rollout("first"))
-    policy = {
-        "kustomization": kustomization(targetNamespace=NAMESPACE),
-        "rollout": content.rollout(NAMESPACE),
-    }
-    await scene.application(repository, [policy])
+    commit = await repository.commit(files("first"))
+    policy = {"kustomization": kustomization(targetNamespace=NAMESPACE)}
+    rollout = {"rollout": content.rollout(NAMESPACE)} if has_rollout else {}
+    await scene.application(repository, [policy | rollout])
     started = time.monotonic()
     await scene.controller.start()
     first = await scene.view.until(scene.view.applied(commit, MEMBERS), "the first commit") - started
     print(f"first sync of {MEMBERS} members: {first:.1f} s, {scene.controller.memory():.0f} MB", flush=True)
     await _quiet(scene)
 
-    commit = await repository.commit(content.with_rollout("second"))
+    commit = await repository.commit(files("second"))
     await members.mark()
     scene.view.mark()
     cpu = scene.controller.cpu()

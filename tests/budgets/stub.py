@@ -76,6 +76,7 @@ class Site:
         self.connections = 0
         self.shared = {place_of(obj): orjson.dumps(with_metadata(obj)) for obj in shared}
         self.discovery = {"/api": orjson.dumps(discovery([""])), "/apis": orjson.dumps(discovery(list(KINDS)[1:]))}
+        self.discovery["/version"] = orjson.dumps({"gitVersion": "v1.37.2"})
 
     def cluster(self, number: str) -> Virtual:
         return self.clusters.setdefault(number, Virtual())

@@ -75,6 +75,22 @@ async def test_a_part_that_is_written_meanwhile_stays(
     assert await cluster.get(CONFIG_MAPS, part, home) is not None
 
 
+@pytest.mark.parametrize("text", ['[{"id": "shop_b__ConfigMap", "v": "v1"}]', "{", ""])
+async def test_a_part_that_somebody_has_changed_is_told_and_not_believed(
+    cluster: Cluster, sync: ClusterSync, text: str
+) -> None:
+    """What it names would be pruned, or orphaned."""
+    ours, home = Inventories(cluster), sync.metadata.namespace
+    _, (part,) = await ours.write(sync, ENTRIES)
+    status = sync.status.model_copy(update={"inventory_parts": [part]})
+    named = sync.model_copy(update={"status": status})
+    assert await ours.read(named) == ENTRIES
+    changed = {"data": {inventories.DATA_KEY: text}}
+    await cluster.patch(CONFIG_MAPS, part, home, changed, kind="merge", manager="somebody")
+    with pytest.raises(inventories.Incomplete, match=f"ConfigMap/{home}/{part} was changed"):
+        await ours.read(named)
+
+
 async def test_a_part_that_is_gone_holds_up_no_deletion(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever empties a namespace deletes parts at once: what is known is pruned, and what is not is told."""
     monkeypatch.setattr(inventories, "INLINE", 1)
