@@ -68,7 +68,7 @@ plots: setup ## write docs/performance.md from what budgets has measured
 	$(RUN) python -m tests.budgets.plots
 
 conformance: binaries ## compare our engine with real Flagger, and run whole analyses
-	$(RUN) pytest -m conformance $(ARGS)
+	$(RUN) pytest -n 2 --dist loadfile -m conformance $(ARGS)
 
 mutations: binaries ## drop safeguards from a copy of the source: a test fails for each
 	$(RUN) python -m tests.mutations $(ARGS)

@@ -93,5 +93,7 @@ def is_comparable(step: Step) -> bool:
     """Whether nothing but what we have sent decides: a kind of Kubernetes' own, and no field of somebody else."""
     assert step.live is not None
     entries = step.live["metadata"].get("managedFields") or ()
-    is_ours = all(entry.get("manager") in OURS or entry.get("subresource") == "status" for entry in entries)
+    is_ours = bool(entries) and all(
+        entry.get("manager") in OURS or entry.get("subresource") == "status" for entry in entries
+    )
     return step.ref.group in BUILT_IN and is_ours

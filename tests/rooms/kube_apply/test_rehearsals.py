@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fleet_rollout.decide.inventory import Ref
-from fleet_rollout.decide.names import MANAGER_SCALE
+from fleet_rollout.decide.names import MANAGER_SCALE, MANAGER_SYNC
 from fleet_rollout.kube.apply import Applier
 from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.kube.rehearsals import BELIEVED, Rehearsals
@@ -139,7 +139,12 @@ async def test_what_was_accepted_is_forgotten_in_time(apply, another, requests, 
 async def test_nobody_waits_long_for_a_member_that_does_not_answer(cluster, clock):
     """The next one asks its own server, and those after it wait for that one."""
     shared, change, never = Rehearsals(lambda: clock[0]), Change(b"1", b"2"), asyncio.Event()
-    write = Step(Ref("shop", "a", "", "ConfigMap", "v1"), {}, {"metadata": {}}, "write")
+    write = Step(
+        Ref("shop", "a", "", "ConfigMap", "v1"),
+        {},
+        {"metadata": {"managedFields": [{"manager": MANAGER_SYNC}]}},
+        "write",
+    )
 
     async def hangs() -> Step:
         await never.wait()
