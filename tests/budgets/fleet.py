@@ -112,13 +112,12 @@ def _per_second(scene: Scene) -> float:
 
 
 def _kilobytes_per_second(scene: Scene) -> float:
-    """From one write to another at least 10 s later; the last one's bytes belong to the time after it."""
+    """From one write to another, over 10 s or more; the last one's bytes belong to the time after it."""
     writes = scene.view.application_writes
     spans = (
-        sum(size for _, size in writes[first:last]) / (writes[last][0] - at) / 1000
+        sum(size for _, size in writes[first:last]) / max(writes[last][0] - at, 10) / 1000
         for first, (at, _) in enumerate(writes)
         for last in range(first + 1, len(writes))
-        if writes[last][0] - at >= 10
     )
     return max(spans, default=0.0)
 

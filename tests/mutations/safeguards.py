@@ -89,6 +89,20 @@ SAFEGUARDS = (
         ("tests/rooms/kube_apply/test_ownership.py::test_two_applications_that_claim_one_object",),
     ),
     Safeguard(
+        "what one member has accepted is not believed where somebody else owns a field",
+        "fleet_rollout/kube/rehearsals.py",
+        "return step.ref.group in BUILT_IN and is_ours",
+        "return step.ref.group in BUILT_IN",
+        ("tests/rooms/kube_apply/test_rehearsals.py",),
+    ),
+    Safeguard(
+        "a part of an inventory is compared with its name",
+        "fleet_rollout/control/inventories.py",
+        "if _part_name(sync, text) != name:",
+        "if found is None:",
+        ("tests/stories/test_inventory_parts.py",),
+    ),
+    Safeguard(
         "the leader's deadline is checked before a request leaves",
         "fleet_rollout/kube/transport.py",
         FENCE,
