@@ -54,12 +54,12 @@ class Draft:
         return self._entries
 
     async def inventory_left(self) -> list[InventoryEntry]:
-        """As `inventory`; of a part that is gone (its namespace is being emptied) nothing can be known any more."""
+        """As `inventory`; of a part that is gone (its namespace is being emptied) nothing can be known."""
         try:
             return await self.inventory()
         except Incomplete as error:
             labels = f"what it named stays on {self.sync.spec.cluster.name}, with the labels of {self.key}"
-            self._world.recorder.warning(self.obj, error.reason, f"{error.part} not found; {labels}")
+            self._world.recorder.warning(self.obj, error.reason, f"{error.fact}; {labels}")
             self._entries = error.found
             return error.found
 

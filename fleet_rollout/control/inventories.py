@@ -24,7 +24,7 @@ class Incomplete(Transient):
     def __init__(self, part: str, fact: str, found: list[InventoryEntry]) -> None:
         fix = "restore it as the controller's account (kubectl --as)"
         super().__init__("InventoryIncomplete", f"{part} {fact}, a part of the inventory; {fix}")
-        self.part = part
+        self.fact = f"{part} {fact}"
         self.found = found
 
 
@@ -41,13 +41,16 @@ class Inventories:
     async def read(self, sync: ClusterSync) -> list[InventoryEntry]:
         """Every recorded entry: inline ones, then those of the parts. Raises Incomplete."""
         entries = list(sync.status.inventory.entries) if sync.status.inventory else []
+        wrong: dict[str, str] = {}
         for name in sync.status.inventory_parts:
             found = await self._hub.get(CONFIG_MAPS, name, sync.metadata.namespace)
             text = ((found or {}).get("data") or {}).get(DATA_KEY, "")
-            if _part_name(sync, text) != name:
-                fact = "was changed" if found else "not found"
-                raise Incomplete(f"ConfigMap/{sync.metadata.namespace}/{name}", fact, entries)
-            entries += [InventoryEntry.model_validate(row) for row in orjson.loads(text)]
+            if _part_name(sync, text) == name:
+                entries += [InventoryEntry.model_validate(row) for row in orjson.loads(text)]
+            else:
+                wrong[name] = "was changed" if found else "not found"
+        for name, fact in wrong.items():
+            raise Incomplete(f"ConfigMap/{sync.metadata.namespace}/{name}", fact, entries)
         return entries
 
     async def write(self, sync: ClusterSync, entries: list[InventoryEntry]) -> tuple[list[InventoryEntry], list[str]]:
@@ -82,6 +85,7 @@ class Inventories:
 
 
 def _part_name(sync: ClusterSync, text: str) -> str:
+    """By its content, which tells an accident; attackers are kept off by the admission policy."""
     return f"{sync.metadata.name}-inventory-{short_hash(text)}"
 
 

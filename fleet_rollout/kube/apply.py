@@ -151,7 +151,8 @@ class _Run:
         decided = self.writer.without_dry_run(ref, obj, live)
         if decided is not None or self.rehearsals is None or self.reader.impersonate:
             return decided or await plan()
-        return await self.rehearsals.planned(self.reader.cluster, change, Step(ref, obj, live, "write"), plan)
+        namespace, write = self.writer.owner.namespace, Step(ref, obj, live, "write")
+        return await self.rehearsals.planned(self.reader.cluster, namespace, change, write, plan)
 
     async def _live(self, refs: list[Ref]) -> Mapping[Ref, Object]:
         """What is there. For who may not read, nothing: the dry run then names the object and the missing right."""

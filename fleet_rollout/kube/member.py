@@ -1,6 +1,6 @@
 """The member clusters: for each its own client, breaker, limits and watches, made from its kubeconfig Secret.
 
-No state is shared between two members and no lock spans them, so that one that hangs holds up nobody.
+No lock spans two members, so that one that hangs holds up nobody. What they share is what was accepted (rehearsals.py).
 """
 
 from __future__ import annotations

@@ -91,15 +91,15 @@ SAFEGUARDS = (
     Safeguard(
         "what one member has accepted is not believed where somebody else owns a field",
         "fleet_rollout/kube/rehearsals.py",
-        "return step.ref.group in BUILT_IN and is_ours",
-        "return step.ref.group in BUILT_IN",
+        "return (step.ref.group, step.ref.kind) in KINDS and is_ours",
+        "return (step.ref.group, step.ref.kind) in KINDS",
         ("tests/rooms/kube_apply/test_rehearsals.py",),
     ),
     Safeguard(
         "a part of an inventory is compared with its name",
         "fleet_rollout/control/inventories.py",
-        "if _part_name(sync, text) != name:",
-        "if found is None:",
+        "if _part_name(sync, text) == name:",
+        "if text:",
         ("tests/stories/test_inventory_parts.py",),
     ),
     Safeguard(
