@@ -44,7 +44,7 @@ check: setup ## format, lint, types, layers, generated files
 
 test: binaries ## pass the tests on real parts
 	$(RUN) pytest -n 2 -q tests/decide --cov=fleet_rollout.decide --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
-	$(RUN) pytest -n 3 --dist worksteal -m "not conformance and not budget" --ignore tests/decide $(ARGS)
+	$(RUN) pytest -n 2 --dist worksteal -m "not conformance and not budget" --ignore tests/decide $(ARGS)
 
 demo: binaries ## three clusters, three commits, a canary in each
 	@$(RUN) fleet-rollout lab demo $(ARGS)

@@ -329,7 +329,8 @@ class Run:
         return point.nth
 
     def is_timed(self, point: Point) -> bool:
-        return point.key.startswith(TIMED)
+        """Whether it may come or not. A namespace takes a while to end, and may have to be asked once more."""
+        return point.key.startswith(TIMED) or (point.nth > 1 and " delete namespaces " in point.key)
 
     def writes(self) -> list[Write]:
         return [

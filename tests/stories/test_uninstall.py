@@ -13,7 +13,8 @@ from tests.stories.rollouts import TESTER, Place, custom_metric, files, policy, 
 from tests.stories.scenario import without
 
 # Controllers of the member write these when they like.
-MOVING = frozenset({"status", "resourceVersion"})
+MOVING = frozenset({"status", "resourceVersion", "managedFields"})
+REVISION = "deployment.kubernetes.io/revision"
 CONFIG_MAP = yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "1"}})
 
 
@@ -62,6 +63,12 @@ async def test_keep_workloads_leaves_a_rollout_to_its_engine(story: Any) -> None
         found += [await place.deployment(name) for name in ("podinfo", "podinfo-testloader")]
         return [without(obj, MOVING) for obj in found]
 
+    async def is_seen() -> bool:
+        """By the member's own controller, which then writes an annotation."""
+        deployments = [await place.deployment(name) for name in ("podinfo", "podinfo-testloader")]
+        return all(found and REVISION in (found["metadata"].get("annotations") or {}) for found in deployments)
+
+    await story.until(is_seen)
     before = await in_the_member()
     assert None not in before, before
     await Uninstall(story.settings(), print).run(keep_workloads=True, timeout=60)
