@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from fleet_rollout import measures
@@ -21,6 +22,9 @@ from fleet_rollout.log_fields import log_fields
 from fleet_rollout.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# Longer than what is done at the end of a piece of work takes (s).
+CANCEL_AGAIN = 5.0
 
 
 class Key(NamedTuple):
@@ -58,8 +62,11 @@ class Loop:
     async def run(self) -> None:
         """Work until cancelled, or until the queue is closed and what had been begun is done."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._workers):
-                group.create_task(self._work())
+            workers = [group.create_task(self._work()) for _ in range(self._workers)]
+            try:
+                await asyncio.wait(workers)
+            finally:
+                await _ended(workers)
 
     async def _work(self) -> None:
         while True:
@@ -118,3 +125,15 @@ class Loop:
         if delay is None:
             delay = backoff(failures, self._settings.retry_min, self._settings.retry_max, random.random())  # noqa: S311
         return delay, "waiting" if waiting else "retry"
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended.
+
+    Where one of several requests fails at the very moment of a cancellation, Python 3.11's TaskGroup takes that for its
+    own and raises the failure: who is cancelled once would go on for ever.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_AGAIN)

@@ -18,6 +18,7 @@ from tests.stories.engines import (
     counted,
     image_of,
     messages,
+    says,
     status_of,
     visitors,
     weights,
@@ -51,13 +52,14 @@ async def release(story: Any, repository: Any, tag: str = "2.0.0") -> None:
 
 
 async def moved(story: Any, place: Place) -> Object:
-    """Wait until the canary gets traffic; the status."""
+    """Wait until the canary gets traffic, and that is told; the status."""
 
     async def has_weight() -> Object | None:
         status = await status_of(place)
         return status if status.get("canaryWeight", 0) > 0 else None
 
     found: Object = await story.until(has_weight, LONG)
+    await says(story, place, "canary weight 20")
     return found
 
 
