@@ -105,7 +105,7 @@ async def test_an_error_that_nobody_waits_for_is_no_news(bulkheads, caplog):
         while bulkheads._places:
             await asyncio.sleep(0)
     gc.collect()
-    assert caplog.records == []
+    assert "late" not in caplog.text, "what other tests left behind is collected here too, and no matter"
 
 
 async def test_work_that_waits_for_a_thread_gets_it(bulkheads):
