@@ -13,7 +13,14 @@ from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.decide.inventory import Ref
 from fleet_rollout.decide.sync import Stamp
 from fleet_rollout.errors import Waiting
-from fleet_rollout_api.cluster_sync import Attempt, ClusterSync, Inventory, InventoryEntry
+from fleet_rollout_api.cluster_sync import (
+    Attempt,
+    ClusterSync,
+    ClusterSyncStatus,
+    Inventory,
+    InventoryEntry,
+    RolloutRecord,
+)
 
 
 class Draft:
@@ -74,6 +81,17 @@ class Draft:
         now = rfc3339(self._world.now())
         self.change(attempt=Attempt(fingerprint=fingerprint, started_at=now, epoch=self._world.epoch()))
 
+    async def write_intent(self) -> None:
+        """Send the status, which is to precede what is written to the member, unless the hub has all of it that matters.
+
+        It has where this leader's status was followed by this leader's spec alone, and what is recorded of the member
+        stays as it is (docs/decisions/0026-the-plan-is-the-intent.md).
+        """
+        before, attempt = self.sync.status, self.sync.status.attempt
+        is_led = attempt is not None and attempt.epoch == self._world.epoch()
+        if not (is_led and self._writes.is_planned(self._obj) and _recorded(before) == _recorded(self.status)):
+            await self.write()
+
     async def write(self) -> None:
         """Send the status if it changed."""
         if self.status == self.sync.status:
@@ -90,3 +108,8 @@ class Draft:
         seen = self._world.store.get(CLUSTER_SYNCS.plural, self.key)
         if seen is None or seen["metadata"].get("generation") != self.sync.metadata.generation:
             raise Waiting("Superseded", f"ClusterSync/{self.key}: the wanted state changed meanwhile", retry_after=0.0)
+
+
+def _recorded(status: ClusterSyncStatus) -> tuple[Inventory | None, list[str], RolloutRecord | None]:
+    """What a crash must not lose: what there is on the cluster, and which verdicts are about it."""
+    return status.inventory, status.inventory_parts, status.rollout

@@ -17,6 +17,7 @@ class HubWrites:
     def __init__(self, hub: Cluster, store: Store) -> None:
         self._hub = hub
         self._store = store
+        self._planned: dict[str, str] = {}  # by UID, the resourceVersion of a spec that nothing was written upon yet
 
     async def status(self, resource: Resource, obj: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
         """Replace the status of `obj`; raises Transient("Conflict") where it was changed since it was read."""
@@ -24,7 +25,9 @@ class HubWrites:
             {"op": "replace", "path": "/metadata/resourceVersion", "value": obj["metadata"]["resourceVersion"]},
             {"op": "add", "path": "/status", "value": status},
         ]
-        return await self._patch(resource, obj, patch, subresource="status")
+        made = await self._patch(resource, obj, patch, subresource="status")
+        self._planned.pop(obj["metadata"]["uid"], None)
+        return made
 
     async def finalizer(self, resource: Resource, obj: dict[str, Any], *, present: bool) -> dict[str, Any]:
         """Add or remove our finalizer."""
@@ -46,7 +49,13 @@ class HubWrites:
             {"op": "replace", "path": "/metadata/resourceVersion", "value": obj["metadata"]["resourceVersion"]},
             {"op": "replace", "path": "/spec", "value": spec},
         ]
-        return await self._patch(resource, obj, patch)
+        made = await self._patch(resource, obj, patch)
+        self._planned[made["metadata"]["uid"]] = made["metadata"]["resourceVersion"]
+        return made
+
+    def is_planned(self, obj: dict[str, Any]) -> bool:
+        """Whether the last write of `obj` by anybody was its spec, by us."""
+        return self._planned.get(obj["metadata"]["uid"]) == obj["metadata"]["resourceVersion"]
 
     async def create(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any] | None:
         """Create an object of ours; None where the name is taken (the next reconcile sees by whom)."""

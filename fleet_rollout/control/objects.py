@@ -136,14 +136,14 @@ class Objects:
         return Pruner(cluster, self._targets.owner(sync), impersonate=self._targets.impersonate(sync))
 
     async def _intend(self, draft: Draft, wanted: str, entries: list[InventoryEntry]) -> None:
-        """Inventory and leader's epoch, written with the resourceVersion before the first write to the member."""
+        """Inventory and leader's epoch, on the hub with the resourceVersion before the first write to the member."""
         draft.require_current()
         assert draft.sync.spec.artifact is not None
         draft.begin(wanted)
         await draft.keep_inventory(entries)
         message = f"Applying revision {draft.sync.spec.artifact.revision}"
         draft.change(conditions=decide.progressing(draft.status.conditions, draft.stamp, message))
-        await draft.write()
+        await draft.write_intent()
 
     async def _prune(self, draft: Draft, wanted: str, cluster: Cluster, gone: list[InventoryEntry]) -> _Pruned:
         sync = draft.sync

@@ -41,9 +41,11 @@ ENGINE_REPEAT_AFTER, ENGINE_BURST, ENGINE_REFILL = 60.0, 100, 10.0
 KEPT_COUNTS = 10
 # Memory for who said what; the oldest are forgotten.
 MOST_REMEMBERED = 4096
-QUEUE_LENGTH = 1000
-# Least time between two events: a storm must not take the API server from the reconcilers.
-PACE = 0.02
+QUEUE_LENGTH = 5000
+# Least time between two events (s), and between those that follow upon `AT_ONCE` others: a commit on a large fleet has
+# one to tell of each member, and must not share the API server with them.
+PACE, SLOW_PACE = 0.02, 0.1
+AT_ONCE = 100
 
 EventType = Literal["Normal", "Warning"]
 Post = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -52,13 +54,14 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Told:
-    """One event to send: `count` occurrences since `first`."""
+    """One event to send: `count` occurrences from `first` to `last`; `about` is a `reference`."""
 
-    obj: Mapping[str, Any]
+    about: Mapping[str, Any]
     type: EventType
     reason: str
     message: str
     first: datetime
+    last: datetime
     count: int
 
 
@@ -116,7 +119,7 @@ class Throttle:
         self._repeats.keep((who, type, reason, message), _Repeats(clock))
         self._forget_told(clock)
         first, count = (repeats.since or now, repeats.count) if repeats is not None else (now, 0)
-        return Told(obj, type, reason, message, first, count + 1)
+        return Told(reference(obj), type, reason, message, first, now, count + 1)
 
     def _forget_told(self, clock: float) -> None:
         while (oldest := next(iter(self._repeats.items())))[1].is_over(clock, self._repeat_after):
@@ -132,31 +135,35 @@ class Throttle:
         return True
 
 
+def reference(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """What an Event says of `obj`; the rest need not be kept until it is sent."""
+    metadata = obj.get("metadata") or {}
+    return {
+        **{field: obj[field] for field in ("apiVersion", "kind") if obj.get(field)},
+        **{field: metadata[field] for field in ("namespace", "name", "uid", "resourceVersion") if metadata.get(field)},
+    }
+
+
 def _identity(obj: Mapping[str, Any]) -> tuple[str, ...]:
     metadata = obj.get("metadata") or {}
     return tuple(str(part) for part in (obj.get("kind"), metadata.get("namespace"), metadata.get("name")))
 
 
-def event(told: Told, *, now: datetime, suffix: str, component: str = COMPONENT) -> dict[str, Any]:
+def event(told: Told, *, suffix: str, component: str = COMPONENT) -> dict[str, Any]:
     """The Event object (core/v1, which kubectl describe shows) for `told`; `suffix` makes its name unique."""
-    metadata = told.obj.get("metadata") or {}
-    fields = ("namespace", "name", "uid", "resourceVersion")
-    namespace = metadata.get("namespace") or "default"
+    name = str(told.about["name"])[:NAME_ROOM].rstrip(".-")
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{str(metadata['name'])[:NAME_ROOM].rstrip('.-')}.{suffix}", "namespace": namespace},
-        "involvedObject": {
-            **{field: told.obj[field] for field in ("apiVersion", "kind") if told.obj.get(field)},
-            **{field: metadata[field] for field in fields if metadata.get(field)},
-        },
+        "metadata": {"name": f"{name}.{suffix}", "namespace": told.about.get("namespace", "default")},
+        "involvedObject": told.about,
         "type": told.type,
         "reason": told.reason,
         "message": printable(told.message)[:MESSAGE_LIMIT],
         "source": {"component": component},
         "reportingComponent": component,
         "firstTimestamp": rfc3339(told.first),
-        "lastTimestamp": rfc3339(now),
+        "lastTimestamp": rfc3339(told.last),
         "count": told.count,
     }
 
@@ -170,14 +177,17 @@ class Recorder:
         *,
         component: str = COMPONENT,
         throttle: Throttle | None = None,
+        slow_pace: float = SLOW_PACE,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._post = post
         self._component = component
         self._throttle = throttle or Throttle()
+        self._slow_pace = slow_pace
         self._now = now
         self._clock = clock
+        self._due = float("-inf")  # when as many as were sent would have been sent slowly
         self._waiting: deque[Told] = deque()
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -214,13 +224,18 @@ class Recorder:
             await self._filled.wait()
             while self._waiting:
                 await self._send(self._waiting.popleft())
-                await asyncio.sleep(PACE)
+                await asyncio.sleep(self._pause())
             self._filled.clear()
             self._emptied.set()
 
+    def _pause(self) -> float:
+        now = self._clock()
+        self._due = max(self._due, now - AT_ONCE * self._slow_pace) + self._slow_pace
+        return max(PACE, self._due - now)
+
     async def _send(self, told: Told) -> None:
         try:
-            made = event(told, now=self._now(), suffix=secrets.token_hex(8), component=self._component)
+            made = event(told, suffix=secrets.token_hex(8), component=self._component)
             await self._post(made)
         except Exception as error:  # whatever it is (refused, unreachable, not leading), an event stops nothing
             EVENTS_DROPPED.inc()
@@ -230,4 +245,4 @@ class Recorder:
 def engine_recorder(post: Post, **clocks: Any) -> Recorder:
     """A recorder that speaks as Flagger does, for the Canaries of one member."""
     throttle = Throttle(repeat_after=ENGINE_REPEAT_AFTER, burst=ENGINE_BURST, refill=ENGINE_REFILL)
-    return Recorder(post, component=ENGINE_COMPONENT, throttle=throttle, **clocks)
+    return Recorder(post, component=ENGINE_COMPONENT, throttle=throttle, slow_pace=PACE, **clocks)

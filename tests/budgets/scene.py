@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -120,6 +120,7 @@ class View:
         self._api = api
         self._namespace = namespace
         self.syncs: dict[str, dict[str, Any]] = {}
+        self._applied: dict[str, set[str]] = defaultdict(set)  # by commit, the ClusterSyncs that say so
         self.applications: dict[str, dict[str, Any]] = {}
         self.status_writes: Counter[str] = Counter()
         self.application_writes: list[tuple[float, int]] = []  # when, and how many bytes of status
@@ -167,7 +168,7 @@ class View:
 
     def applied(self, commit: str, count: int) -> Callable[[], bool]:
         """Whether `count` ClusterSyncs say that they have applied `commit`."""
-        return lambda: count_applied(self.syncs, commit) >= count
+        return lambda: len(self._applied[commit]) >= count
 
     def describe(self) -> str:
         """How ClusterSyncs stand, by the reason of their readiness."""
@@ -194,12 +195,14 @@ class View:
     def _sync(self, kind: str, obj: dict[str, Any]) -> None:
         name = obj["metadata"]["name"]
         before = self.syncs.get(name)
+        self._applied[_commit(before)].discard(name)
         if kind == "DELETED":
             self.syncs.pop(name, None)
             self.deleted.append(name)
             return
         obj["metadata"].pop("managedFields", None)
         self.syncs[name] = obj
+        self._applied[_commit(obj)].add(name)
         if before is None:
             self.created.append(name)
         elif before.get("status") != obj.get("status"):
@@ -213,13 +216,10 @@ class View:
             self.application_writes.append((time.monotonic(), len(orjson.dumps(obj.get("status")))))
 
 
-def count_applied(syncs: Mapping[str, dict[str, Any]], commit: str) -> int:
-    return sum(_is_applied(sync, commit) for sync in syncs.values())
-
-
-def _is_applied(sync: dict[str, Any], commit: str) -> bool:
-    status = sync.get("status") or {}
-    return str(status.get("lastAppliedRevision", "")).endswith(commit)
+def _commit(sync: dict[str, Any] | None) -> str:
+    """The commit that it says is applied."""
+    status = (sync or {}).get("status") or {}
+    return str(status.get("lastAppliedRevision", "")).rpartition(":")[2]
 
 
 def _ready(sync: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from fleet_rollout.measures import EVENTS_DROPPED
 from fleet_rollout.notify import events
-from fleet_rollout.notify.events import BURST, QUEUE_LENGTH, Recorder, Throttle, Told, event
+from fleet_rollout.notify.events import BURST, QUEUE_LENGTH, Recorder, Throttle, Told, event, reference
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -52,8 +52,8 @@ def dropped() -> float:
 
 
 def test_an_event_says_who_what_and_when():
-    told = Told(application(), "Warning", "BuildFailed", "kustomize build failed", START, 3)
-    assert event(told, now=START + timedelta(seconds=9), suffix="abc") == {
+    told = Told(reference(application()), "Warning", "BuildFailed", "kustomize build failed", START, START + timedelta(seconds=9), 3)
+    assert event(told, suffix="abc") == {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": "web.abc", "namespace": "apps"},
@@ -77,8 +77,8 @@ def test_an_event_says_who_what_and_when():
 
 
 def test_what_the_api_server_would_refuse_is_cut():
-    told = Told(application("x" * 253, namespace=None), "Normal", "R", "m" * 5000, START, 1)
-    made = event(told, now=START, suffix="0123456789abcdef")
+    told = Told(reference(application("x" * 253, namespace=None)), "Normal", "R", "m" * 5000, START, START, 1)
+    made = event(told, suffix="0123456789abcdef")
     assert len(made["metadata"]["name"]) <= 253
     assert len(made["message"]) == 1024
     assert made["metadata"]["namespace"] == "default"
@@ -86,8 +86,8 @@ def test_what_the_api_server_would_refuse_is_cut():
 
 
 def test_t42_an_event_cannot_move_the_cursor_or_turn_the_text_of_who_reads_it():
-    told = Told(application(), "Normal", "NewArtifact", "stored '\x1b[31m\u202egnp'\nline", START, 1)
-    assert event(told, now=START, suffix="a")["message"] == "stored '\\x1b[31m\\u202egnp'\nline"
+    told = Told(reference(application()), "Normal", "NewArtifact", "stored '\x1b[31m\u202egnp'\nline", START, START, 1)
+    assert event(told, suffix="a")["message"] == "stored '\\x1b[31m\\u202egnp'\nline"
 
 
 def test_the_same_words_are_told_once_in_ten_minutes_and_then_with_a_count(admit, clock):
@@ -187,6 +187,31 @@ async def test_what_is_recorded_is_sent_in_order(running, eventually):
         return running.sent[-1]["message"] == "three"
 
     await eventually(third)
+
+
+async def test_a_crowd_is_told_slowly_after_the_first_of_it(clock, monkeypatch, eventually):
+    sent: list[dict] = []
+    pauses: list[float] = []
+
+    async def post(made: dict) -> None:
+        sent.append(made)
+
+    async def pause(seconds: float, sleep=asyncio.sleep) -> None:
+        pauses.append(seconds)
+        clock.seconds += seconds
+        await sleep(0)
+
+    recorder = Recorder(post, now=clock.now, clock=clock)
+    for i in range(400):
+        recorder.normal(application(f"a{i}"), "R", "m")
+    monkeypatch.setattr(events.asyncio, "sleep", pause)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(recorder.run())
+        await recorder.finished()
+        task.cancel()
+    assert len(sent) == 400
+    assert pauses[: events.AT_ONCE] == [events.PACE] * events.AT_ONCE
+    assert pauses[-200:] == pytest.approx([events.SLOW_PACE] * 200)
 
 
 @pytest.mark.parametrize("obj", [None, {}, {"metadata": None}, {"metadata": {"name": ""}}])
