@@ -1,4 +1,4 @@
-"""How many requests one API server gets at the same time: few while few wait, more the longer the queue.
+"""How many requests one API server gets at the same time: one while few wait, more the longer the queue.
 
 Each request in flight is a connection of its own, and a TLS handshake costs more than ten requests: one small sync is
 not to open sixteen connections to each of a thousand members.
@@ -9,31 +9,44 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-# Always so many, for one slow request must not hold up the next; and one more for each of so many that wait.
-FEW = 2
+# One, or two while nothing moves for so long (s), for a slow request must not hold up the next; and one more for each
+# of so many that wait.
+SLOW, FEW = 0.2, 2
 WORTH_A_CONNECTION = 32
 
 
 class Slots:
-    """`async with slots:` around each request; at most `most` are inside. First come, first served."""
+    """`async with slots:` around each request; at most `most` are inside. First come, first served.
 
-    def __init__(self, most: int) -> None:
+    `always` may be inside whatever it costs: there is but one hub, and everything waits for it.
+    """
+
+    def __init__(self, most: int, *, always: int = 1) -> None:
         self._most = most
+        self._always = always
         self._used = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle = asyncio.Event()
+        self._is_slow = False
+        self._moved = 0.0  # when somebody came in or left, by the loop's clock
+        self._look: asyncio.TimerHandle | None = None
 
     @property
     def _allowed(self) -> int:
-        return min(self._most, FEW + len(self._waiting) // WORTH_A_CONNECTION)
+        always = max(self._always, FEW) if self._is_slow else self._always
+        return min(self._most, always + len(self._waiting) // WORTH_A_CONNECTION)
 
     async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
         if not self._waiting and self._used < self._allowed:
             self._used += 1
+            self._moved = loop.time()
             return
-        turn = asyncio.get_running_loop().create_future()
+        turn = loop.create_future()
         self._waiting.append(turn)
         self._admit()
+        if self._look is None:
+            self._look = loop.call_later(SLOW, self._watch, loop)
         try:
             await turn
         except asyncio.CancelledError:
@@ -47,10 +60,24 @@ class Slots:
     async def __aexit__(self, *_: object) -> None:
         self._leave()
 
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """As long as somebody waits: let one more in where nothing moves."""
+        self._look = None
+        if not self._waiting or self._is_slow:
+            return
+        rest = self._moved + SLOW - loop.time()
+        if rest <= 0:
+            self._is_slow = True
+            self._admit()
+        else:
+            self._look = loop.call_later(rest, self._watch, loop)
+
     def _leave(self) -> None:
         self._used -= 1
+        self._moved = asyncio.get_running_loop().time()
         self._admit()
         if not self._used:
+            self._is_slow = False
             self._idle.set()
 
     def _admit(self) -> None:

@@ -125,12 +125,13 @@ class Transport:
         self._fence = fence
         self._attempt = attempt
         self._timeout = aiohttp.ClientTimeout(total=limits.request, sock_connect=limits.connect)
-        self._in_flight = Slots(limits.in_flight)
+        is_hub = connection.name == HUB
+        self._in_flight = Slots(limits.in_flight, always=limits.in_flight if is_hub else 1)
         self._session: aiohttp.ClientSession | None = None
         self._websockets: aiohttp.ClientSession | None = None
         self._is_closed = False
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._target = HUB if connection.name == HUB else "member"
+        self._target = HUB if is_hub else "member"
 
     async def send(self, request: Request) -> tuple[int, Any]:
         """Status and parsed body of a 2xx answer; raises ApiError or Unreachable."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from fleet_rollout.kube.slots import FEW, WORTH_A_CONNECTION, Slots
+import pytest
+
+from fleet_rollout.kube.slots import FEW, SLOW, WORTH_A_CONNECTION, Slots
 
 
 async def in_flight(slots: Slots, callers: int) -> tuple[int, list[asyncio.Task[None]], asyncio.Event]:
@@ -24,11 +26,37 @@ async def in_flight(slots: Slots, callers: int) -> tuple[int, list[asyncio.Task[
 
 
 async def test_one_small_sync_opens_few_connections_and_a_long_queue_opens_all() -> None:
-    for callers, expected in ((1, 1), (FEW + WORTH_A_CONNECTION - 1, FEW), (1000, 16)):
+    for callers, expected in ((1, 1), (WORTH_A_CONNECTION, 1), (WORTH_A_CONNECTION + 1, 2), (1000, 16)):
         entered, tasks, leave = await in_flight(Slots(16), callers)
         assert entered == expected
         leave.set()
         await asyncio.gather(*tasks)
+
+
+@pytest.mark.looptime
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_slow_request_does_not_hold_up_the_next_but_quick_ones_share_a_connection() -> None:
+    slots, inside, most = Slots(16), 0, 0
+
+    async def call(seconds: float) -> None:
+        nonlocal inside, most
+        async with slots:
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(seconds)
+            inside -= 1
+
+    await asyncio.gather(*(call(SLOW / 2) for _ in range(20)))
+    assert most == 1
+    began = asyncio.get_running_loop().time()
+    slow = asyncio.create_task(call(10))
+    await asyncio.gather(*(call(SLOW / 10) for _ in range(10)))
+    assert asyncio.get_running_loop().time() - began == pytest.approx(2 * SLOW)
+    assert most == FEW
+    await slow
+    most = 0
+    await asyncio.gather(call(0), call(0))
+    assert most == 1, "it is over"
 
 
 async def test_those_who_wait_get_their_turn_in_order() -> None:
@@ -45,9 +73,9 @@ async def test_those_who_wait_get_their_turn_in_order() -> None:
 
 async def test_a_cancelled_caller_keeps_no_slot() -> None:
     slots = Slots(FEW)
-    entered, tasks, leave = await in_flight(slots, FEW + 3)
-    assert entered == FEW
-    for task in tasks[:-1]:  # those inside, and two that wait
+    entered, tasks, leave = await in_flight(slots, 4)
+    assert entered == 1
+    for task in tasks[:-1]:  # the one inside, and two that wait
         task.cancel()
     leave.set()
     await asyncio.gather(*tasks, return_exceptions=True)
