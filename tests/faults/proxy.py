@@ -27,6 +27,7 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
+from fleet_rollout.control.hub import Sockets
 from fleet_rollout.lab.certificates import Authority
 from tests.faults.rules import (
     Action,
@@ -108,7 +109,8 @@ class FaultProxy:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        connector = aiohttp.TCPConnector(ssl=self._upstream_tls, limit=0)
+        sockets = Sockets()  # they end a little after the session, and must not outlive the loop
+        connector = aiohttp.TCPConnector(ssl=self._upstream_tls, limit=0, socket_factory=sockets.make)
         timeout = aiohttp.ClientTimeout(total=None, connect=10)
         app = web.Application(client_max_size=LARGEST_BODY)
         app.router.add_route("*", "/{path:.*}", self._answer)
@@ -122,6 +124,7 @@ class FaultProxy:
             self._started.set()
             await self._stop.wait()
             await runner.cleanup()
+        await sockets.closed()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         transport = request.transport
