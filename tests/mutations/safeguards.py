@@ -82,6 +82,20 @@ SAFEGUARDS = (
         ),
     ),
     Safeguard(
+        "a plan is no intent for an object that is not recorded yet",
+        "fleet_rollout/control/draft.py",
+        "and _recorded(before) == _recorded(self.status)",
+        "",
+        ("tests/control/test_intent.py",),
+    ),
+    Safeguard(
+        "a new leader says so before it writes to a member",
+        "fleet_rollout/control/draft.py",
+        "is_led = attempt is not None and attempt.epoch == self._world.epoch()",
+        "is_led = attempt is not None",
+        ("tests/control/test_intent.py",),
+    ),
+    Safeguard(
         "an object of another owner is not written",
         "fleet_rollout/kube/writer.py",
         "if live is not None and (conflict := ownership_conflict(live, self.owner)):",
