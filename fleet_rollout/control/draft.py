@@ -9,6 +9,7 @@ from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.inventories import Incomplete, Inventories
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
+from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide.intervals import rfc3339
 from fleet_rollout.decide.inventory import Ref
 from fleet_rollout.decide.sync import Stamp
@@ -82,15 +83,19 @@ class Draft:
         self.change(attempt=Attempt(fingerprint=fingerprint, started_at=now, epoch=self._world.epoch()))
 
     async def write_intent(self) -> None:
-        """Send the status, which is to precede what is written to the member, unless the hub has all of it that matters.
+        """Send the status, which precedes what is written to the member, unless the hub has all of it that matters.
 
-        It has where this leader's status was followed by this leader's spec alone, and what is recorded of the member
-        stays as it is (docs/decisions/0026-the-plan-is-the-intent.md).
+        It has where a status of this leader, which tells of no trouble, was followed by specs of this leader alone, and
+        what is recorded of the member stays as it is (docs/decisions/0026-the-plan-is-the-intent.md).
         """
-        before, attempt = self.sync.status, self.sync.status.attempt
-        is_led = attempt is not None and attempt.epoch == self._world.epoch()
-        if not (is_led and self._writes.is_planned(self._obj) and _recorded(before) == _recorded(self.status)):
+        before = self.sync.status
+        is_well = self.is_led(before) and conds.is_true(before.conditions, conds.READY)
+        if not (is_well and self._writes.is_planned(self._obj) and _recorded(before) == _recorded(self.status)):
             await self.write()
+
+    def is_led(self, status: ClusterSyncStatus) -> bool:
+        """Whether the attempt in `status` is this leader's."""
+        return status.attempt is not None and status.attempt.epoch == self._world.epoch()
 
     async def write(self) -> None:
         """Send the status if it changed."""

@@ -37,6 +37,7 @@ class HubWrites:
         if finalizers == obj["metadata"].get("finalizers", []):
             return obj
         patch = {"metadata": {"finalizers": finalizers, "resourceVersion": obj["metadata"]["resourceVersion"]}}
+        self._planned.pop(obj["metadata"]["uid"], None)
         return await self._patch(resource, obj, patch)
 
     async def annotate(self, resource: Resource, obj: dict[str, Any], annotations: dict[str, str]) -> dict[str, Any]:
@@ -55,7 +56,7 @@ class HubWrites:
 
     def is_planned(self, obj: dict[str, Any]) -> bool:
         """Whether the last write of `obj` by anybody was its spec, by us."""
-        return self._planned.get(obj["metadata"]["uid"]) == obj["metadata"]["resourceVersion"]
+        return bool(self._planned.get(obj["metadata"]["uid"]) == obj["metadata"]["resourceVersion"])
 
     async def create(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any] | None:
         """Create an object of ours; None where the name is taken (the next reconcile sees by whom)."""

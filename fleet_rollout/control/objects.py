@@ -155,7 +155,8 @@ class Objects:
         gone = [entry for entry in gone if entry.id not in moving]
         if not gone:
             return _Pruned(handed_over=handed_over)
-        if draft.status.attempt is None or draft.status.attempt.fingerprint != wanted:
+        attempt = draft.status.attempt
+        if attempt is None or attempt.fingerprint != wanted or not draft.is_led(draft.status):
             await self._intend(draft, wanted, await draft.inventory())
         pruner = self.pruner(sync, cluster)
         changes, survivors = await pruner.prune(gone, siblings=taken)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-# One, or two while nothing moves for so long (s), for a slow request must not hold up the next; and one more for each
-# of so many that wait.
+# One, or two where nothing moves for so long (s), for a slow request must not hold up the next, or where so many follow
+# each other; and one more for each of so many that wait.
 SLOW, FEW = 0.2, 2
 WORTH_A_CONNECTION = 32
+# A second look, so long after (s): the loop itself may have been held up.
+LOOK_AGAIN = 0.05
 
 
 class Slots:
@@ -28,25 +30,26 @@ class Slots:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle = asyncio.Event()
         self._is_slow = False
+        self._followed = 0  # how many have come in since nobody was inside
         self._moved = 0.0  # when somebody came in or left, by the loop's clock
         self._look: asyncio.TimerHandle | None = None
 
     @property
     def _allowed(self) -> int:
-        always = max(self._always, FEW) if self._is_slow else self._always
+        is_worth_it = self._is_slow or self._followed >= WORTH_A_CONNECTION
+        always = max(self._always, FEW) if is_worth_it else self._always
         return min(self._most, always + len(self._waiting) // WORTH_A_CONNECTION)
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
         if not self._waiting and self._used < self._allowed:
-            self._used += 1
-            self._moved = loop.time()
+            self._enter(loop)
             return
         turn = loop.create_future()
         self._waiting.append(turn)
         self._admit()
         if self._look is None:
-            self._look = loop.call_later(SLOW, self._watch, loop)
+            self._look = loop.call_later(SLOW, self._watch, loop, False)
         try:
             await turn
         except asyncio.CancelledError:
@@ -60,31 +63,36 @@ class Slots:
     async def __aexit__(self, *_: object) -> None:
         self._leave()
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop, is_second: bool) -> None:
         """As long as somebody waits: let one more in where nothing moves."""
         self._look = None
         if not self._waiting or self._is_slow:
             return
         rest = self._moved + SLOW - loop.time()
-        if rest <= 0:
+        if rest <= 0 and is_second:
             self._is_slow = True
             self._admit()
         else:
-            self._look = loop.call_later(rest, self._watch, loop)
+            self._look = loop.call_later(max(rest, LOOK_AGAIN), self._watch, loop, rest <= 0)
+
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._used += 1
+        self._followed += 1
+        self._moved = loop.time()
 
     def _leave(self) -> None:
         self._used -= 1
         self._moved = asyncio.get_running_loop().time()
         self._admit()
         if not self._used:
-            self._is_slow = False
+            self._is_slow, self._followed = False, 0
             self._idle.set()
 
     def _admit(self) -> None:
         while self._waiting and self._used < self._allowed:
             turn = self._waiting.popleft()
             if not turn.done():
-                self._used += 1
+                self._enter(turn.get_loop())
                 turn.set_result(None)
 
     async def drain(self) -> None:

@@ -119,7 +119,7 @@ class Throttle:
         self._repeats.keep((who, type, reason, message), _Repeats(clock))
         self._forget_told(clock)
         first, count = (repeats.since or now, repeats.count) if repeats is not None else (now, 0)
-        return Told(reference(obj), type, reason, message, first, now, count + 1)
+        return Told(reference(obj), type, reason, message[:MESSAGE_LIMIT], first, now, count + 1)
 
     def _forget_told(self, clock: float) -> None:
         while (oldest := next(iter(self._repeats.items())))[1].is_over(clock, self._repeat_after):
@@ -219,14 +219,26 @@ class Recorder:
         await self._emptied.wait()
 
     async def run(self) -> None:
-        """Send what was recorded, in order; never ends by itself."""
-        while True:
-            await self._filled.wait()
-            while self._waiting:
-                await self._send(self._waiting.popleft())
-                await asyncio.sleep(self._pause())
-            self._filled.clear()
-            self._emptied.set()
+        """Send what was recorded, in order, and warnings out of turn where a crowd waits; never ends by itself."""
+        try:
+            while True:
+                await self._filled.wait()
+                pause = PACE
+                while self._waiting:
+                    await self._send(self._next(is_crowd=pause > PACE))
+                    pause = self._pause()
+                    await asyncio.sleep(pause)
+                self._filled.clear()
+                self._emptied.set()
+        finally:
+            EVENTS_DROPPED.inc(len(self._waiting))
+
+    def _next(self, *, is_crowd: bool) -> Told:
+        warning = next((told for told in self._waiting if told.type == "Warning"), None) if is_crowd else None
+        if warning is None:
+            return self._waiting.popleft()
+        self._waiting.remove(warning)
+        return warning
 
     def _pause(self) -> float:
         now = self._clock()

@@ -12,6 +12,7 @@ import pytest
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.inventories import Inventories
+from fleet_rollout.control.objects import Objects
 from fleet_rollout.control.store import Store
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
 from fleet_rollout.decide.sync import progressing
@@ -20,6 +21,10 @@ from fleet_rollout_api.cluster_sync import InventoryEntry, RolloutRecord
 Object = dict[str, Any]
 OLD, NEW = InventoryEntry(id="web_old__ConfigMap", v="v1"), InventoryEntry(id="web_new__ConfigMap", v="v1")
 EPOCH = 7
+
+
+def ready(status: str) -> Object:
+    return {"type": "Ready", "status": status, "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"}
 
 
 class Hub:
@@ -46,6 +51,7 @@ class Pass:
         status = {
             "attempt": {"fingerprint": "f1", "startedAt": "2026-01-01T00:00:00Z", "epoch": epoch},
             "inventory": {"entries": [OLD.dump()]},
+            "conditions": [ready("True")],
         }
         metadata = {"name": "s", "namespace": "n", "uid": "u", "resourceVersion": "1", "generation": 1}
         obj = {"metadata": metadata, "kind": "ClusterSync", "spec": spec, "status": status}
@@ -84,13 +90,28 @@ async def test_the_leaders_own_plan_is_the_intent():
     assert await leader.intend() == []
 
 
-async def test_it_is_so_once_for_what_fails_is_written_upon_it():
+async def test_several_plans_are_one_intent():
+    leader = Pass()
+    await leader.plan()
+    await leader.plan()
+    assert await leader.intend() == []
+
+
+async def test_what_is_written_upon_a_plan_ends_it():
     leader = Pass()
     await leader.plan()
     draft = leader.draft()
     draft.change(last_attempted_revision="2")
     await draft.write()
     assert await leader.intend() == ["status", "status"]
+
+
+@pytest.mark.parametrize("status", ["False", "Unknown"])
+async def test_an_old_trouble_is_not_shown_while_what_mends_it_is_applied(status):
+    leader = Pass()
+    leader.hub.obj["status"]["conditions"] = [ready(status)]
+    await leader.plan()
+    assert await leader.intend() == ["status"]
 
 
 @pytest.mark.parametrize(
@@ -124,3 +145,25 @@ async def test_what_somebody_else_wrote_since_is_written_upon():
     await leader.plan()
     leader.hub.obj = leader.hub.obj | {"metadata": leader.hub.obj["metadata"] | {"resourceVersion": "99"}}
     assert await leader.intend() == ["status"]
+
+
+@pytest.mark.parametrize(("epoch", "before"), [(EPOCH, []), (EPOCH - 1, ["status"])], ids=["its own", "of another"])
+async def test_who_only_prunes_has_an_attempt_of_its_own_on_the_hub(epoch, before, monkeypatch):
+    """One leader applied and ended before it pruned; the next finds nothing to apply."""
+    leader = Pass(epoch)
+    seen: list[list[str]] = []
+
+    class Pruner:
+        failure = None
+
+        async def prune(self, gone: Any, *, siblings: Any) -> tuple[list[Any], list[Any]]:
+            seen.append(list(leader.hub.written))
+            return [], []
+
+    targets = SimpleNamespace(claimed_elsewhere=lambda _: frozenset(), siblings=lambda _: [])
+    objects = Objects(cast(Any, None), cast(Any, targets), cast(Any, None))
+    monkeypatch.setattr(objects, "pruner", lambda *_: Pruner())
+    draft = leader.draft()
+    await objects._prune(draft, "f1", cast(Any, None), [OLD])
+    assert seen == [before]
+    assert leader.hub.obj["status"]["attempt"]["epoch"] == EPOCH

@@ -91,8 +91,8 @@ SAFEGUARDS = (
     Safeguard(
         "a new leader says so before it writes to a member",
         "fleet_rollout/control/draft.py",
-        "is_led = attempt is not None and attempt.epoch == self._world.epoch()",
-        "is_led = attempt is not None",
+        "return status.attempt is not None and status.attempt.epoch == self._world.epoch()",
+        "return status.attempt is not None",
         ("tests/control/test_intent.py",),
     ),
     Safeguard(

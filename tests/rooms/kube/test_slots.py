@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from fleet_rollout.kube.slots import FEW, SLOW, WORTH_A_CONNECTION, Slots
+from fleet_rollout.kube.slots import FEW, LOOK_AGAIN, SLOW, WORTH_A_CONNECTION, Slots
 
 
 async def in_flight(slots: Slots, callers: int) -> tuple[int, list[asyncio.Task[None]], asyncio.Event]:
@@ -51,12 +52,49 @@ async def test_a_slow_request_does_not_hold_up_the_next_but_quick_ones_share_a_c
     began = asyncio.get_running_loop().time()
     slow = asyncio.create_task(call(10))
     await asyncio.gather(*(call(SLOW / 10) for _ in range(10)))
-    assert asyncio.get_running_loop().time() - began == pytest.approx(2 * SLOW)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(2 * SLOW + LOOK_AGAIN)
     assert most == FEW
     await slow
     most = 0
     await asyncio.gather(call(0), call(0))
     assert most == 1, "it is over"
+
+
+async def test_many_that_follow_each_other_are_worth_a_second_connection() -> None:
+    slots, inside, seen = Slots(16), 0, []
+
+    async def call() -> None:
+        nonlocal inside
+        async with slots:
+            inside += 1
+            seen.append(inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    async def worker() -> None:
+        for _ in range(10):
+            await call()
+
+    await asyncio.gather(*(worker() for _ in range(8)))
+    assert set(seen[:WORTH_A_CONNECTION]) == {1}
+    assert max(seen) == FEW
+    seen.clear()
+    await asyncio.gather(*(call() for _ in range(20)))
+    assert set(seen) == {1}, "that was another time"
+
+
+async def test_a_loop_that_was_held_up_is_no_slow_request() -> None:
+    slots, most = Slots(16), 0
+
+    async def call() -> None:
+        nonlocal most
+        async with slots:
+            most = max(most, slots._used)
+            await asyncio.sleep(SLOW / 10)
+
+    asyncio.get_running_loop().call_later(SLOW / 2, time.sleep, SLOW * 2)
+    await asyncio.gather(*(call() for _ in range(20)))
+    assert most == 1
 
 
 async def test_those_who_wait_get_their_turn_in_order() -> None:

@@ -52,7 +52,15 @@ def dropped() -> float:
 
 
 def test_an_event_says_who_what_and_when():
-    told = Told(reference(application()), "Warning", "BuildFailed", "kustomize build failed", START, START + timedelta(seconds=9), 3)
+    told = Told(
+        reference(application()),
+        "Warning",
+        "BuildFailed",
+        "kustomize build failed",
+        START,
+        START + timedelta(seconds=9),
+        3,
+    )
     assert event(told, suffix="abc") == {
         "apiVersion": "v1",
         "kind": "Event",
@@ -202,14 +210,17 @@ async def test_a_crowd_is_told_slowly_after_the_first_of_it(clock, monkeypatch, 
         await sleep(0)
 
     recorder = Recorder(post, now=clock.now, clock=clock)
-    for i in range(400):
+    for i in range(399):
         recorder.normal(application(f"a{i}"), "R", "m")
+    recorder.warning(application("trouble"), "R", "m")
     monkeypatch.setattr(events.asyncio, "sleep", pause)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(recorder.run())
         await recorder.finished()
         task.cancel()
     assert len(sent) == 400
+    turn = [made["type"] for made in sent].index("Warning")
+    assert events.AT_ONCE <= turn <= events.AT_ONCE * 1.5, "out of turn as soon as they are told slowly"
     assert pauses[: events.AT_ONCE] == [events.PACE] * events.AT_ONCE
     assert pauses[-200:] == pytest.approx([events.SLOW_PACE] * 200)
 
@@ -241,6 +252,20 @@ async def test_a_refused_event_is_counted_and_stops_nothing(running, eventually)
         return [e["message"] for e in running.sent] == ["accepted"]
 
     await eventually(arrived)
+
+
+async def test_what_is_left_at_the_end_is_counted(clock):
+    async def post(_: dict) -> None:
+        await asyncio.Event().wait()
+
+    recorder, before = Recorder(post, now=clock.now, clock=clock), dropped()
+    for i in range(5):
+        recorder.normal(application(f"a{i}"), "R", "m")
+    task = asyncio.create_task(recorder.run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert dropped() - before == 4, "whether the first one arrived is not known"
 
 
 async def test_a_storm_fills_the_queue_and_no_more(clock):
