@@ -170,6 +170,8 @@ class Tick:
     async def _inspect(self) -> Subject:
         first = targets.target_ref(self._subject)
         before = self._sight.known(first)
+        if self._is_leaving:
+            await self._sight.refresh([first])
         live = await self._sight.read([first], oldest=NOW if self._is_under_way else AGE_IN_ANALYSIS)
         self.refs = [first]
         self._subject = targets.inspect(self.raw, self._options, live)
@@ -187,10 +189,15 @@ class Tick:
         """Whether what is judged must be what is there now, and not what was there when news were last heard."""
         return self._subject.phase in UNDER_WAY
 
+    @property
+    def _is_leaving(self) -> bool:
+        """Then things are given back once and for all: what is believed wrongly of them now is never seen again."""
+        return bool(self.raw["metadata"].get("deletionTimestamp"))
+
     async def _routed_by(self) -> list[Ref]:
         """The routing objects. A mesh that was uninstalled has none to give back, and holds up no deletion."""
         refs = self._router.reads(self._subject)
-        if not self.raw["metadata"].get("deletionTimestamp"):
+        if not self._is_leaving:
             return refs
         served = []
         for ref in refs:
@@ -207,6 +214,8 @@ class Tick:
 
         News of the target may come before news of its configs, and of some kinds no news come at all.
         """
+        if self._is_leaving:
+            return True
         if ref.kind == self._subject.target_kind and ref.name == self._subject.primary_workload:
             return self._is_under_way and not self._sight.is_watched(ref)
         if ref.name.endswith(PRIMARY_SUFFIX) or ref.kind not in CONFIGS | SCALERS:

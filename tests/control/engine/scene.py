@@ -70,12 +70,12 @@ class Scene(Place):
     def path(self, name: str = "web") -> str:
         return f"/apis/flagger.app/v1beta1/namespaces/{self.namespace}/canaries/{name}"
 
-    async def tick(self, name: str = "web") -> list[str]:
-        """One tick; what it says to whoever looks at the events."""
+    async def tick(self, name: str = "web", sight: Sight | None = None) -> list[str]:
+        """One tick; what it says to whoever looks at the events. `sight` is what the engine knows already."""
         said = Said(self)
         async with said.spoken() as outside:
             raw = await self.api.get(self.path(name))
-            sight = Sight(self.cluster, Settings())
+            sight = sight or Sight(self.cluster, Settings())
             driven = Driven(self.cluster, sight, outside, lambda: self.options, raw)
             async with asyncio.timeout(LIMIT):
                 await driven.tick()

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.decide.canary.objects import Ref
 from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import CRDS, LabCluster
+from fleet_rollout.settings import Settings
 from tests.control.engine.scene import ISTIO, Scene
 from tests.control.engine.test_engine import canary, deployment
 from tests.rooms.traffic import crd_files
@@ -208,6 +211,22 @@ async def test_a_virtual_service_of_others_is_taken_over_and_given_back(
         while await scene.api.find(scene.path()):
             await scene.tick()
     assert (await scene.api.get(path))["spec"] == spec
+
+
+async def test_what_is_given_back_is_looked_at_first(scene: Scene) -> None:
+    """No watch tells of the target yet, and it is known as it was before the rollout took its replicas."""
+    sight = Sight(scene.cluster, Settings())
+    target = Ref("apps/v1", "Deployment", scene.namespace, "web")
+    await scene.bring(spec={"revertOnDeletion": True})
+    assert ((await sight.reread(target)) or {})["spec"]["replicas"] == 1
+    await scene.until("Initialized")
+    path = f"/apis/apps/v1/namespaces/{scene.namespace}/deployments/web"
+    assert (await scene.api.get(path))["spec"]["replicas"] == 0
+    await scene.api.delete(scene.path())
+    async with asyncio.timeout(60):
+        while await scene.api.find(scene.path()):
+            await scene.tick(sight=sight)
+    assert (await scene.api.get(path))["spec"]["replicas"] == 1
 
 
 # The mesh
