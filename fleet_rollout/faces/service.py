@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvloop
 
@@ -73,6 +73,7 @@ def _keep_buffers_apart() -> None:
 async def _serve(settings: Settings, health: Health, work: Work) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(told)
 
     def end() -> None:
         if not stop.is_set():
@@ -85,6 +86,15 @@ async def _serve(settings: Settings, health: Health, work: Work) -> None:
     async with telemetry.serve(settings.telemetry_address, probes(health)):
         await work(stop)
     log.info("stopped")
+
+
+def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waited for is logged; but not that uvloop could not finish with a connection that was cut already."""
+    transport = context.get("transport")
+    if isinstance(context.get("exception"), RuntimeError) and transport is not None and transport.is_closing():
+        log.debug("a connection was cut: %s", context["exception"])
+        return
+    loop.default_exception_handler(context)
 
 
 def _exit_in(seconds: float) -> None:

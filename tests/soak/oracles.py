@@ -53,4 +53,5 @@ def without_uid(scene: Scene) -> list[str]:
 
 def mistakes(words: Iterable[Object]) -> list[str]:
     """Tracebacks and "internal error": a fault from outside may never look like one of ours."""
-    return [word["message"] for word in words if word["level"] == "ERROR" or "internal error" in word["message"]]
+    found = [word for word in words if word["level"] == "ERROR" or "internal error" in word["message"]]
+    return [" ".join([word["message"], *word.get("exception", "").splitlines()[-1:]]) for word in found]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary.claim import MANAGER_CANARY
@@ -11,15 +12,36 @@ from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import ApiError
 
 ATTEMPTS = 5
+# Of a Canary's status: where these are others than one has seen or written, an engine has gone on from there.
+TELLING = ("phase", "canaryWeight", "iterations", "lastAppliedSpec")
 Decide = Callable[[dict[Ref, Object | None]], list[Write]]
 
 
-class Hands:
-    """The writes of one tick. `live` is the tick's view; what is written becomes part of it."""
+class Overtaken(Exception):
+    """The Canary's status has gone on without this tick, whose view is an old one: nothing more is to be done by it."""
 
-    def __init__(self, cluster: Cluster, sight: Sight, live: dict[Ref, Object | None]) -> None:
+
+def progress(status: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    """How far a Canary is, by its status."""
+    return tuple((status or {}).get(name) or None for name in TELLING)
+
+
+class Hands:
+    """The writes of one tick. `live` is the tick's view; what is written becomes part of it.
+
+    `look` is asked where somebody else was faster: it raises Overtaken where that was an engine.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        sight: Sight,
+        live: dict[Ref, Object | None],
+        look: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self._cluster = cluster
         self._sight = sight
+        self._look = look
         self.live = live
         self.writes = 0
 
@@ -32,6 +54,8 @@ class Hands:
             lost = await self._attempt(decide(self.live))
             if lost is None:
                 return
+            if self._look is not None:
+                await self._look()
             self.live[lost] = await self._sight.reread(lost)
         raise StepFailed(
             f"{lost} is being changed by somebody else all the time; {ATTEMPTS} attempts did not get through"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from fleet_rollout.control.engine.hands import Hands
+from fleet_rollout.control.engine.hands import Hands, Overtaken, progress
 from fleet_rollout.control.engine.sight import AGE_IN_ANALYSIS, Sight
 from fleet_rollout.decide.canary import reverting, scalers, services, targets
 from fleet_rollout.decide.canary.claim import MANAGER_CANARY
@@ -99,7 +99,8 @@ class Tick:
         self.has_measured = False
         self.has_lost = False
         self._subject = Subject(raw, options)
-        self._hands = Hands(cluster, sight, {})
+        self._hands = Hands(cluster, sight, {}, self._newest)
+        self._progress = {progress(raw.get("status"))}  # what was seen, and what may have been written since
         self._router: Router = router_for(self._subject.provider)
         self._pending: dict[str, Any] = {}
 
@@ -119,6 +120,10 @@ class Tick:
             answer = failure = None
             try:
                 answer = await self._do(effect)
+            except Overtaken as error:
+                log.debug("%s", error)
+                steps.close()
+                return
             except StepFailed as error:
                 failure = error
             except NoSuchKind as error:
@@ -138,8 +143,8 @@ class Tick:
         """Cookies of the router; where they cannot be written, the routes have them."""
         try:
             await self._write_status({})
-        except StepFailed as error:
-            log.debug("%s", error.message)
+        except (StepFailed, Overtaken) as error:
+            log.debug("%s", error)
         except ApiFailure as error:
             self._note(error)
 
@@ -275,13 +280,12 @@ class Tick:
         changes = {**self._pending, **changes}
         for _ in range(STATUS_ATTEMPTS):
             self._show_status(changes)
+            self._progress.add(progress(self.raw.get("status")))
             try:
                 self.raw = await self._cluster.replace(CANARIES, self.raw, subresource="status", manager=MANAGER_CANARY)
             except ApiError as error:
-                if not error.is_conflict:
-                    raise
-                found = await self._cluster.get(CANARIES, self._subject.name, self._subject.namespace)
-                if found is None or found["metadata"]["uid"] != self.raw["metadata"]["uid"]:
+                found = await self._newest() if error.is_conflict else None
+                if found is None:
                     raise
                 self.raw = found
             else:
@@ -292,6 +296,16 @@ class Tick:
         raise StepFailed(
             f"the status of Canary {self._subject.full_name} is being changed by somebody else all the time"
         )
+
+    async def _newest(self) -> Object | None:
+        """The Canary as somebody else has changed it; None where it is gone. Overtaken where that was an engine."""
+        found = await self._cluster.get(CANARIES, self._subject.name, self._subject.namespace)
+        if found is None or found["metadata"]["uid"] != self.raw["metadata"]["uid"]:
+            return None
+        if progress(found.get("status")) not in self._progress:
+            self.raw = found
+            raise Overtaken(f"Canary {self._subject.full_name} has gone on meanwhile; this tick saw an older one")
+        return found
 
     def _show_status(self, changes: Mapping[str, Any]) -> None:
         status = {**(self.raw.get("status") or {}), **changes}

@@ -70,11 +70,11 @@ class Scene(Place):
     def path(self, name: str = "web") -> str:
         return f"/apis/flagger.app/v1beta1/namespaces/{self.namespace}/canaries/{name}"
 
-    async def tick(self, name: str = "web", sight: Sight | None = None) -> list[str]:
-        """One tick; what it says to whoever looks at the events. `sight` is what the engine knows already."""
+    async def tick(self, name: str = "web", sight: Sight | None = None, raw: Object | None = None) -> list[str]:
+        """One tick; what it says to whoever looks at the events. `sight` and `raw`: what the engine knows already."""
         said = Said(self)
         async with said.spoken() as outside:
-            raw = await self.api.get(self.path(name))
+            raw = raw or await self.api.get(self.path(name))
             sight = sight or Sight(self.cluster, Settings())
             driven = Driven(self.cluster, sight, outside, lambda: self.options, raw)
             async with asyncio.timeout(LIMIT):

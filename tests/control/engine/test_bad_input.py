@@ -229,6 +229,31 @@ async def test_what_is_given_back_is_looked_at_first(scene: Scene) -> None:
     assert (await scene.api.get(path))["spec"]["replicas"] == 1
 
 
+async def test_who_sees_an_old_canary_takes_nothing_back(scene: Scene, meshes: Any) -> None:
+    """Its routes were written since, which it would find out and overrule; its status, too."""
+    await meshes("istio")
+    await scene.bring(spec={"provider": "istio"}, stepWeight=20, maxWeight=40, stepWeightPromotion=50)
+    await scene.until("Initialized")
+    await scene.release()
+    path = ISTIO.format(scene.namespace)
+    olds = []
+    async with asyncio.timeout(120):
+        while (await scene.status_of()).get("phase") != "Succeeded":
+            sight = Sight(scene.cluster, Settings())
+            for kind, name in (("VirtualService", "web"), ("Deployment", "web"), ("Deployment", "web-primary")):
+                api = "apps/v1" if kind == "Deployment" else "networking.istio.io/v1beta1"
+                await sight.reread(Ref(api, kind, scene.namespace, name))
+            olds.append((await scene.api.get(scene.path()), sight))
+            await scene.tick()
+    await scene.tick()
+    routes, status = (await scene.api.get(path))["spec"], await scene.status_of()
+    assert {old["status"]["phase"] for old, _ in olds} >= {"Progressing", "Promoting", "Finalising"}
+    for old, sight in olds:
+        await scene.tick(raw=old, sight=sight)
+        assert (await scene.api.get(path))["spec"] == routes, old["status"]
+        assert await scene.status_of() == status, old["status"]
+
+
 # The mesh
 
 
