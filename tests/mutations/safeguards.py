@@ -45,6 +45,10 @@ FENCE = """            if self.method not in READS:
                 checked()
 """
 
+LEAVING = """        if self._is_leaving:
+            await self._sight.refresh([first])
+"""
+
 SAFEGUARDS = (
     Safeguard(
         "a delete is bound to the object that was looked at",
@@ -94,6 +98,20 @@ SAFEGUARDS = (
         "return status.attempt is not None and status.attempt.epoch == self._world.epoch()",
         "return status.attempt is not None",
         ("tests/control/test_intent.py",),
+    ),
+    Safeguard(
+        "an engine that sees an old Canary takes nothing back",
+        "fleet_rollout/control/engine/tick.py",
+        'if progress(found.get("status")) not in self._progress:',
+        "if not self._progress:",
+        ("tests/control/engine/test_bad_input.py::test_who_sees_an_old_canary_takes_nothing_back",),
+    ),
+    Safeguard(
+        "what is given back is looked at first",
+        "fleet_rollout/control/engine/tick.py",
+        LEAVING,
+        "",
+        ("tests/control/engine/test_bad_input.py::test_what_is_given_back_is_looked_at_first",),
     ),
     Safeguard(
         "an object of another owner is not written",
