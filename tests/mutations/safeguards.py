@@ -46,7 +46,7 @@ FENCE = """            if self.method not in READS:
 """
 
 LEAVING = """        if self._is_leaving:
-            await self._sight.refresh([first])
+            return True
 """
 
 SAFEGUARDS = (

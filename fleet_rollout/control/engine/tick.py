@@ -175,8 +175,6 @@ class Tick:
     async def _inspect(self) -> Subject:
         first = targets.target_ref(self._subject)
         before = self._sight.known(first)
-        if self._is_leaving:
-            await self._sight.refresh([first])
         live = await self._sight.read([first], oldest=NOW if self._is_under_way else AGE_IN_ANALYSIS)
         self.refs = [first]
         self._subject = targets.inspect(self.raw, self._options, live)
