@@ -47,14 +47,19 @@ class Sockets:
     def make(self, address: AddrInfoType) -> socket.socket:
         """What TCPConnector asks of its `socket_factory`."""
         family, type_, protocol, *_ = address
-        self._made = [made for made in self._made if made.fileno() != -1]
-        self._made.append(socket.socket(family, type_, protocol))
-        return self._made[-1]
+        return self.noted(socket.socket(family, type_, protocol))
+
+    def noted(self, made: socket.socket) -> socket.socket:
+        self._made = [*self.open(), made]
+        return made
+
+    def open(self) -> list[socket.socket]:
+        return [made for made in self._made if made.fileno() != -1]
 
     async def closed(self) -> None:
         """Wait until they are, or until that took too long."""
         for _ in range(CLOSE_LOOKS):
-            if all(made.fileno() == -1 for made in self._made):
+            if not self.open():
                 return
             await asyncio.sleep(CLOSE_POLL)
 

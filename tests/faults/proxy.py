@@ -62,6 +62,25 @@ class Cut(Exception):
     """The client's connection is to be reset."""
 
 
+class Door(socket.socket):
+    """A listening socket that can end the connections it let in, also those whose client says no goodbye."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.bind(("127.0.0.1", 0))
+        self._entered = Sockets()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        return self._entered.noted(connection), address
+
+    async def emptied(self) -> None:
+        for connection in self._entered.open():
+            with contextlib.suppress(OSError):  # the client was faster
+                connection.shutdown(socket.SHUT_RDWR)
+        await self._entered.closed()
+
+
 class FaultProxy:
     """`with FaultProxy("hub", hub.server, hub.ca, faults) as proxy:` then use `proxy.url` or `proxy.kubeconfig(…)`."""
 
@@ -119,11 +138,13 @@ class FaultProxy:
             connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=2**20
         ) as self._session:
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
-            self._port = runner.addresses[0][1]
+            door = Door()
+            await web.SockSite(runner, door, ssl_context=self._tls).start()
+            self._port = door.getsockname()[1]
             self._started.set()
             await self._stop.wait()
             await runner.cleanup()
+            await door.emptied()
         await sockets.closed()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
+from yarl import URL
 
 from fleet_rollout.kube.access import connection_from_kubeconfig
 from fleet_rollout.kube.client import ApiError, Cluster, Resource, Unreachable
@@ -267,6 +272,27 @@ async def test_a_rule_of_an_epoch_waits_for_it(behind, faults, home):
     with pytest.raises(ApiError):
         await behind.create(CONFIG_MAPS, config_map(home, "b"), manager="tests")
     assert [asked.epoch for asked in faults.writes] == [0, 1]
+
+
+@pytest.mark.parametrize("greeted", [True, False])
+async def test_clients_that_do_not_say_goodbye_leave_nothing_behind(hub, greeted):
+    """What it leaves open would be found by whichever test the garbage collector runs in."""
+    gc.collect()
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always", ResourceWarning)
+        proxy = FaultProxy("hub", hub.server, hub.ca)
+        await asyncio.to_thread(proxy.__enter__)
+        client = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", URL(proxy.url).port))
+        if greeted:
+            tls = ssl.create_default_context(cadata=proxy.ca.decode())
+            client = await asyncio.to_thread(tls.wrap_socket, client, server_hostname="127.0.0.1")
+            await asyncio.to_thread(client.sendall, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await asyncio.to_thread(client.recv, 12)).startswith(b"HTTP/1.1")
+        await asyncio.to_thread(proxy.__exit__, None, None, None)
+        del proxy
+        gc.collect()
+        client.close()
+    assert [str(each.message) for each in left] == []
 
 
 def test_events_are_dropped_and_repeated():

@@ -63,10 +63,12 @@ async def test_a_restart_with_an_empty_disk_writes_nothing_and_can_go_on(story: 
     await story.set_fleet(("m1", "m2"))
     await story.gone("clustersyncs", "web-0-attachedcluster-m3")
 
-    async def is_shown() -> bool:
-        return (await story.read())["status"]["summary"]["clusters"] == "2/2"
+    async def is_over() -> bool:
+        """The row of the cluster that left stays until the service, too, has seen its ClusterSync go."""
+        status = (await story.read())["status"]
+        return status["summary"]["clusters"] == "2/2" and len(status["syncStatus"]) == 2
 
-    await story.until(is_shown)
+    await story.until(is_over)
     await idle(story)
     digest = (await story.sync("web-0-attachedcluster-m1"))["spec"]["artifact"]["digest"]
     before = await versions(story)
