@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,8 +35,9 @@ from fleet_rollout_api.application import Application
 
 log = logging.getLogger(__name__)
 
-# Secrets that may not be read and are told of in the log: paths come from strangers.
+# Secrets that may not be read and are told of in the log, each once in so many seconds: paths come from strangers.
 MOST_TOLD = 100
+TOLD_ANEW = 3600.0
 
 
 @dataclass
@@ -66,10 +68,12 @@ async def run(settings: Settings, health: ReceiverHealth, stop: asyncio.Event) -
 class Receiving:
     """`url` is where it listens, once `serve` was entered."""
 
-    def __init__(self, hub: Cluster, settings: Settings) -> None:
+    def __init__(self, hub: Cluster, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._hub = hub
         self._settings = settings
         self._told: set[tuple[str, str]] = set()
+        self._clock = clock
+        self._forgotten = clock()
         self.url = ""
 
     @asynccontextmanager
@@ -95,7 +99,10 @@ class Receiving:
         return secret_data(secret) if secret is not None else None
 
     def _tell(self, namespace: str, name: str) -> None:
-        """Once; whoever calls the hook is told that there is none."""
+        """Once an hour; whoever calls the hook is told that there is none."""
+        if (now := self._clock()) - self._forgotten > TOLD_ANEW:
+            self._told.clear()
+            self._forgotten = now
         if (namespace, name) in self._told or len(self._told) >= MOST_TOLD:
             return
         self._told.add((namespace, name))
