@@ -221,7 +221,7 @@ def parse_url(text: str, schemes: tuple[str, ...] = HTTP) -> Url:
     scheme = parts.scheme.lower()
     if scheme not in schemes or not parts.hostname:
         raise AddressRefused(f"the address is not a URL that starts with {' or '.join(f'{s}://' for s in schemes)}")
-    host = parts.hostname.lower()
+    host = _without_dot_of_number(parts.hostname.lower())
     if literal(host) is None and not HOST.fullmatch(host):
         raise AddressRefused(f"{host!r} is not a host name")
     if port == 0:
@@ -230,6 +230,12 @@ def parse_url(text: str, schemes: tuple[str, ...] = HTTP) -> Url:
         raise AddressRefused("the address has a zone; a zone means something on one machine only")
     path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=PLAIN)
     return Url(scheme, host, port or DEFAULT_PORTS[scheme], path, _authorization(parts.username, parts.password))
+
+
+def _without_dot_of_number(host: str) -> str:
+    """A number is dialled as it is, whether a final dot follows or not."""
+    bare = host.removesuffix(".")
+    return bare if literal(bare) is not None or is_odd_number(bare) else host
 
 
 def _authorization(user: str | None, password: str | None) -> str:

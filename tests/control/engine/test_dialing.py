@@ -120,6 +120,7 @@ async def test_t25_nothing_of_ours_goes_along(make, server, monkeypatch, tmp_pat
 
 
 REFUSED = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "127.1", "0x7f.1", "2130706433", "localhost"]
+REFUSED += ["127.0.0.1.", "127.1.", "0x7f.1.", "2130706433.", "169.254.169.254", "169.254.169.254."]
 
 
 @pytest.mark.parametrize("host", REFUSED)
@@ -181,6 +182,7 @@ def redirect(server, location, status=302):
     "location",
     [
         "http://169.254.169.254/latest",
+        "http://169.254.169.254./latest",
         "http://[::ffff:169.254.169.254]/",
         "http://0x7f.1/",
         "http://rebound.example.com/",

@@ -202,6 +202,12 @@ def test_t26_loopback_link_local_and_metadata_answers_are_refused(answer):
         check("http://h.example.com", [answer])
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433"])
+def test_t26_a_number_is_the_same_with_a_final_dot(host):
+    """Clients dial it without asking a resolver."""
+    assert parse_url(f"http://{host}.:8080/") == parse_url(f"http://{host}:8080/")
+
+
 def test_t26_one_bad_answer_among_good_ones_is_enough():
     with pytest.raises(AddressRefused):
         check("http://h.example.com", ["93.184.215.14", "127.0.0.1"])
