@@ -31,6 +31,8 @@ INVALID = "KubeconfigInvalid"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The same as yaml.safe_load; libyaml's is ten times faster, which counts for a thousand members.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# A kubeconfig is five deep. libyaml's composer overflows the stack, and the process ends, where it is very deep.
+DEEPEST = 50
 FLAG = "or start the controller with --allow-insecure-kubeconfig"
 
 # Fields that are refused wherever the kubeconfig comes from, and what to do instead.
@@ -209,6 +211,7 @@ class _Kubeconfig:
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
         try:
+            _refuse_depth(text)
             document = yaml.load(text, LOADER)  # noqa: S506
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)  # the error's own text may quote a credential
@@ -237,6 +240,14 @@ class _Kubeconfig:
         if value is not None and not isinstance(value, str):
             raise self.invalid(section, field, "is not text; put it in quotes")
         return value or None
+
+
+def _refuse_depth(text: bytes) -> None:
+    depth = 0
+    for event in yaml.parse(text, LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST} levels")
 
 
 class _TokenFile(Mapping[str, str]):

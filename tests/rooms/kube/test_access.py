@@ -163,6 +163,8 @@ def test_the_flag_lets_the_operators_fields_pass(tmp_path):
         (b"token: " + SECRET.encode() + b"\n  bad: [", "not YAML (line 2)"),
         (b"\xff\xfe\x00" + SECRET.encode(), "not YAML"),
         (b"[" * 20_000, "not YAML"),
+        (b"a: " + b"[" * 500_000 + b"]" * 500_000, "not YAML"),
+        (b"\n".join(b"%*sa:" % (depth, b"") for depth in range(2_000)), "not YAML"),
         (kubeconfig(**{"current-context": ""}), "current-context is empty"),
         (kubeconfig(**{"current-context": "absent"}), "contexts has no entry"),
         (kubeconfig(users=[]), "users has no entry"),
