@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 import orjson
 from aiohttp import web
@@ -36,7 +37,8 @@ KEY_SECONDS = 5.0
 STALE_KEY_SECONDS = 600.0
 READ_BURST, READS_PER_SECOND = 100, 50.0
 SECRET_READS = ("", None)
-AT_ONCE = 32
+# Bodies that are read at once, of one path and of all: whoever sends slowly to a path that exists holds up that path.
+AT_ONCE_A_PATH, AT_ONCE = 8, 128
 
 # The Secret's data, decoded; None where there is no such Secret.
 ReadSecret = Callable[[str, str], Awaitable[Mapping[str, bytes] | None]]
@@ -70,15 +72,15 @@ class Receiver:
         self._buckets: OrderedDict[tuple[str, str | None], Bucket] = OrderedDict()
         self._keys: OrderedDict[tuple[str, str], tuple[float, bytes | None]] = OrderedDict()
         self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = WeakValueDictionary()
         self.app = web.Application(client_max_size=LARGEST_BODY)
         self.app.router.add_post("/hook/{namespace}/{name}", self._receive)
 
     async def _receive(self, request: web.Request) -> web.Response:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         self._admit(request)
-        async with self._at_once:
-            key = await self._key(namespace, name)
-            body = await _body(request)
+        key = await self._key(namespace, name)
+        body = await self._body(request, (namespace, name))
         now = self._clock()
         if not is_signed(key, request.headers, body, now):
             raise web.HTTPUnauthorized(text="signature missing or wrong\n")
@@ -100,6 +102,17 @@ class Receiver:
             raise web.HTTPRequestEntityTooLarge(max_size=LARGEST_BODY, actual_size=request.content_length or 0)
         if not self._take_token((request.path, request.remote), BURST, PER_SECOND):
             raise _too_many()
+
+    async def _body(self, request: web.Request, path: tuple[str, str]) -> bytes:
+        """At most LARGEST_BODY bytes (aiohttp answers 413 itself), within BODY_SECONDS with the wait for a turn."""
+        turn = self._turns.setdefault(path, asyncio.Semaphore(AT_ONCE_A_PATH))
+        try:
+            async with asyncio.timeout(BODY_SECONDS), turn, self._at_once:
+                return await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text="the body took too long\n") from None
+        except (ConnectionError, web.RequestPayloadError):
+            raise web.HTTPBadRequest(text="the body broke off\n") from None
 
     def _take_token(self, caller: tuple[str, str | None], burst: int, per_second: float) -> bool:
         now = self._monotonic()
@@ -161,12 +174,3 @@ async def serve_receiver(receiver: Receiver, settings: Settings) -> tuple[web.Ap
     """
     runner = web.AppRunner(receiver.app, access_log=None, auto_decompress=False)
     return runner, await listen(runner, "--receiver-address", settings.receiver_address)
-
-
-async def _body(request: web.Request) -> bytes:
-    """At most LARGEST_BODY bytes (aiohttp answers 413 itself), within BODY_SECONDS."""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text="the body took too long\n") from None

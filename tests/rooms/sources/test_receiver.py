@@ -17,7 +17,15 @@ import aiohttp
 import pytest
 
 from fleet_rollout.errors import Transient
-from fleet_rollout.sources.receiver import BURST, LARGEST_BODY, READ_BURST, Receiver, serve_receiver
+from fleet_rollout.sources import receiver as receiver_module
+from fleet_rollout.sources.receiver import (
+    AT_ONCE_A_PATH,
+    BURST,
+    LARGEST_BODY,
+    READ_BURST,
+    Receiver,
+    serve_receiver,
+)
 
 KEY = b"correct horse battery staple"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -50,11 +58,17 @@ def world():
 
 
 @pytest.fixture
-async def post(world, settings):
-    """`await post(body, headers, path=…)`: status and text of the answer."""
+async def address(world, settings):
     receiver = Receiver(world.read_secret, world.announce, clock=lambda: NOW, monotonic=lambda: world.monotonic)
     runner, url = await serve_receiver(receiver, replace(settings, receiver_address="127.0.0.1:0"))
-    async with aiohttp.ClientSession(url, auto_decompress=False) as session:
+    yield url
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def post(address):
+    """`await post(body, headers, path=…)`: status and text of the answer."""
+    async with aiohttp.ClientSession(address, auto_decompress=False) as session:
 
         async def send(body, headers, path="/hook/apps/hook", method="POST"):
             data = json.dumps(body).encode() if isinstance(body, dict | list | str | int | None) else body
@@ -62,7 +76,6 @@ async def post(world, settings):
                 return answer.status, await answer.text()
 
         yield send
-    await runner.cleanup()
 
 
 def mac(body, key=KEY):
@@ -272,3 +285,46 @@ async def test_many_at_once_are_all_answered(world, post):
     answers = await asyncio.gather(*(post(GENERIC, signed(GENERIC)) for _ in range(BURST)))
     assert {status for status, _ in answers} == {202}
     assert len(world.announced) == BURST
+
+
+async def begun(address, path="/hook/apps/hook"):
+    """A request whose body does not come to its end."""
+    reader, writer = await asyncio.open_connection(*address.removeprefix("http://").split(":"))
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx".encode())
+    await writer.drain()
+    return reader, writer
+
+
+@pytest.fixture
+def few_turns(monkeypatch):
+    monkeypatch.setattr(receiver_module, "AT_ONCE", AT_ONCE_A_PATH + 1)
+    monkeypatch.setattr(receiver_module, "BODY_SECONDS", 3.0)
+
+
+async def test_t38_slow_bodies_hold_up_their_own_path_alone(few_turns, world, post, address):
+    """The names of hooks can be guessed, and nobody has to sign to send slowly."""
+    slow = [await begun(address) for _ in range(4 * AT_ONCE_A_PATH)]
+    try:
+        async with asyncio.timeout(60):
+            while world.reads < 1:
+                await asyncio.sleep(0.01)
+            assert (await post(GENERIC, signed(GENERIC, b"another"), path="/hook/apps/other"))[0] == 202
+            heads = [await reader.readline() for reader, _ in slow]
+    finally:
+        for _, writer in slow:
+            writer.close()
+            await writer.wait_closed()
+    assert {head.split()[1] for head in heads} == {b"408", b"429"}
+    world.monotonic += 60
+    assert (await post(GENERIC, signed(GENERIC)))[0] == 202
+
+
+async def test_t38_a_body_that_breaks_off_is_no_error_of_ours(world, post, address, caplog):
+    for _ in range(3):
+        _, writer = await begun(address)
+        while not world.reads:
+            await asyncio.sleep(0.01)
+        writer.close()
+        await writer.wait_closed()
+    assert (await post(GENERIC, signed(GENERIC)))[0] == 202
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
