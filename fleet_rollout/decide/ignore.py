@@ -15,6 +15,7 @@ from fnmatch import translate
 IGNORE_FILE = ".sourceignore"
 LONGEST_PATTERN = 1024
 MOST_PATTERNS = 2000
+MOST_TEXT = 64 * 1024
 
 VCS_PATTERNS = (".git/", ".gitignore", ".gitmodules", ".gitattributes")
 # Only where neither a .sourceignore nor spec.ignore has a pattern.
@@ -46,6 +47,7 @@ class Pattern:
     folders_only: bool
     anchored: bool
     segments: tuple[re.Pattern[str] | None, ...]
+    length: int
 
     def matches(self, path: Sequence[str], is_folder: bool) -> bool:
         depth = len(self.domain)
@@ -95,6 +97,8 @@ def rules(files: Iterable[tuple[str, str]], ignore: str | None) -> IgnoreRules:
     own += parse(ignore or "", ())
     if len(own) > MOST_PATTERNS:
         raise TooManyPatterns(f"more than {MOST_PATTERNS} ignore patterns")
+    if sum(pattern.length for pattern in own) > MOST_TEXT:
+        raise TooManyPatterns(f"ignore patterns of more than {MOST_TEXT >> 10} KiB")
     defaults = VCS_PATTERNS if own else VCS_PATTERNS + EXTENSION_PATTERNS + CI_PATTERNS + TOOL_PATTERNS
     return IgnoreRules((*parse("\n".join(defaults), ()), *own))
 
@@ -125,7 +129,7 @@ def _pattern(line: str, domain: tuple[str, ...]) -> Pattern | None:
     segments = tuple(None if part == "**" else _glob(part) for part in body.split("/"))
     if segments == (None,):
         segments, anchored = (_glob("*"),), False
-    return Pattern(domain, negated, folders_only, anchored, segments)
+    return Pattern(domain, negated, folders_only, anchored, segments, len(line))
 
 
 def _glob(text: str) -> re.Pattern[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from fleet_rollout.sources.tree import Entry, TreeWriter, UnsafePath, check_path
 
 REGULAR_MODES = {"100644": False, "100664": False, "100755": True}
 LARGEST_IGNORE_FILE = 256 * 1024
+# Of a processor: a hundred thousand files and as many patterns as people write take a second.
+IGNORE_SECONDS = 10.0
 # A repository may be larger than what its ignore rules leave of it, but not without end (nested tree bombs).
 LISTED_PER_FILE = 10
 LISTED_BYTES_PER_ENTRY = 512
@@ -118,7 +121,15 @@ def _parse(line: bytes) -> Listed | None:
 
 def _without_ignored(mirror: Mirror, listed: list[Listed], ignore: str | None) -> list[Listed]:
     ignored = _rules(mirror, listed, ignore)
-    return [item for item in listed if not ignored.excludes(item.entry.path, is_folder=item.entry.is_folder)]
+    end = time.thread_time() + IGNORE_SECONDS
+    kept = []
+    for item in listed:
+        if not ignored.excludes(item.entry.path, is_folder=item.entry.is_folder):
+            kept.append(item)
+        if time.thread_time() > end:
+            fact = f"{len(ignored.patterns)} patterns for {len(listed)} files take too long; write fewer or shorter ones"
+            raise Transient("InvalidIgnore", f"spec.source.gitRepository.ignore or {IGNORE_FILE}: {fact}")
+    return kept
 
 
 def _rules(mirror: Mirror, listed: list[Listed], ignore: str | None) -> IgnoreRules:

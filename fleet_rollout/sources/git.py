@@ -32,8 +32,9 @@ TICK = 0.1
 GRACE = 5.0
 CHUNK = 65536
 ERRORS_KEPT = 16 * 1024
-# Address space of git and its children: room for mapped packs, none for a delta that unfolds to gigabytes.
-MEMORY_CAP = 4 * 1024**3
+# Address space of git and of each of its children: room for mapped packs (core.packedGitLimit) and for what git knows
+# of a million objects, none for a delta, tree or message that unfolds to gigabytes.
+MEMORY_CAP = 1024**3
 
 Sink = Callable[[bytes], None]
 

@@ -20,6 +20,7 @@ from aiohttp import web
 from fleet_rollout import processes
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
 from fleet_rollout.lab.repository import Entry
+from fleet_rollout.sources import checkout
 from fleet_rollout_api.application import GitRef
 
 BASIC = {"username": b"user", "password": b"pass-word-secret"}
@@ -303,6 +304,16 @@ async def test_t16_a_repository_that_unfolds_is_refused_within_bounded_memory(se
     found = await taken("repository", repository.url, tmp_path / "taken")
     assert found["reason"] == "TooLarge"
     assert found["growth"] < MOST_GROWTH
+
+
+async def test_t12_t16_more_patterns_and_files_than_can_be_compared_are_refused(server, sources, spec_of, monkeypatch):
+    monkeypatch.setattr(checkout, "IGNORE_SECONDS", 0.05)
+    repository = await server.repository()
+    await repository.commit({f"f{number}": "x" for number in range(500)})
+    patterns = "\n".join(f"**/a{number}/**/b*" for number in range(1900))
+    error = await refusal(sources, spec_of(repository, branch="main", ignore=patterns))
+    assert (error.reason, "write fewer" in error.message) == ("InvalidIgnore", True)
+    assert (await look(sources, spec_of(repository, branch="main", ignore="f1*"))).changed
 
 
 async def test_t16_a_fetch_larger_than_its_cap_is_ended(server, make_sources, spec_of, answering_at_once):
