@@ -30,8 +30,9 @@ SLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", T
 # How long a Service that was looked at counts as what it was, in seconds: for the calls of one tick, not of the next,
 # lest somebody points it elsewhere as soon as it has been looked at.
 BACKING_AGE = 5.0
-# What the API server would take for its own.
+# What the API server would take for its own: who asks, and for whom.
 NEVER_RELAYED = frozenset({"authorization", "host", "cookie"})
+IDENTITIES = ("impersonate-", "x-remote-")
 
 
 class Backings:
@@ -89,7 +90,7 @@ class MemberDial:
             if route.by_port_forward:
                 return Answer(*await self._forward(route, method, authorized(address, headers), body, timeout))
             await self._backings.check(route.service, route.namespace)
-            kept = {name: value for name, value in headers.items() if name.lower() not in NEVER_RELAYED}
+            kept = {name: value for name, value in headers.items() if _is_relayed(name.lower())}
             return Answer(
                 *await self._cluster.relay(method, route.proxy_path, headers=kept, body=body, timeout=timeout)
             )
@@ -130,3 +131,7 @@ class MemberDial:
             raise NotReached("websockets lead outside of the member only; write an address that is no Service")
         async with self._direct.socket(url, headers=headers, timeout=timeout, verify=verify) as opened:
             yield opened
+
+
+def _is_relayed(header: str) -> bool:
+    return header not in NEVER_RELAYED and not header.startswith(IDENTITIES)

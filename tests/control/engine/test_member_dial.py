@@ -211,6 +211,13 @@ async def test_t25_nothing_of_the_engines_own_reaches_a_pod(there: There, header
     assert not [text for text in told["headers"].values() if there.token in text]
 
 
+@pytest.mark.parametrize("name", ["Impersonate-User", "impersonate-group", "X-Remote-User"])
+async def test_t25_a_call_is_made_in_nobody_elses_name(there: There, name: str) -> None:
+    """Whom the API server took for another would be refused, or let do what the engine may not."""
+    answer, told = await there.ask(there.url("/open"), headers={name: "system:anonymous"})
+    assert (answer, told["headers"].get(name)) == (200, None)
+
+
 @BOTH_WAYS
 @pytest.mark.parametrize("path", ["/../../../secrets", "/a/%2e%2e/%2E%2e/secrets", "/..%2f..%2fsecrets", "/.."])
 async def test_t25_no_path_leads_back_to_the_api_server(there: There, headers: dict[str, str], path: str) -> None:
