@@ -9,6 +9,8 @@ import json
 import logging
 from collections.abc import Mapping
 
+import orjson
+
 from fleet_rollout.decide.canary.objects import Live, Object, Ref, Routes, StepFailed, Write
 from fleet_rollout.decide.canary.subject import UNTOUCHED_BY_FLUX, Subject
 from fleet_rollout.traffic import istio_rules, session_affinity
@@ -114,7 +116,7 @@ def _original(annotations: Mapping[str, str]) -> Object | None:
 
 def _parsed(text: str | None) -> Object | None:
     try:
-        parsed = json.loads(text or "")
+        parsed = orjson.loads(text or "")
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import orjson
+
 from fleet_rollout.decide.canary.objects import Live, Object, Ref, Remove, StepFailed, Write
 from fleet_rollout.decide.canary.subject import UNTOUCHED_BY_FLUX, Subject
 from fleet_rollout.traffic import ingresses
@@ -81,7 +83,7 @@ def _with_first(predicate: str, first: str) -> str:
 
 def _weights(name: str, annotations: Object) -> dict[str, Any]:
     try:
-        weights = json.loads(annotations[WEIGHTS])
+        weights = orjson.loads(annotations[WEIGHTS])
     except (KeyError, ValueError) as error:
         why = "no such annotation" if isinstance(error, KeyError) else str(error)
         raise StepFailed(f"ingress {name} get backendWeights error: {WEIGHTS}: {why}") from error

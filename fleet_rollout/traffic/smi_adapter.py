@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+import orjson
+
 from fleet_rollout.decide.canary.objects import Live, Object, Put, Ref, StepFailed, Write
 from fleet_rollout.decide.names import short_hash
 from fleet_rollout.traffic import checks
@@ -102,7 +104,7 @@ def _gateways(split: Mapping[str, Any]) -> list[str]:
         return []
     field = f"{_title(split)} metadata.annotations[{GATEWAYS_ANNOTATION}]"
     try:
-        names = json.loads(text)
+        names = orjson.loads(text)
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

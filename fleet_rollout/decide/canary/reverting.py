@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from fleet_rollout.decide.canary.copied_metadata import LAST_APPLIED
 from fleet_rollout.decide.canary.labels import primary_value
@@ -67,7 +68,7 @@ def revert_apex(subject: Subject, live: Live) -> list[Write]:
 def _given_selector(service: Mapping[str, Any]) -> Any:
     """The selector that a user has applied with kubectl."""
     try:
-        applied = json.loads(annotations_of(service)[LAST_APPLIED])
+        applied = orjson.loads(annotations_of(service)[LAST_APPLIED])
         return applied["spec"].get("selector")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise StepFailed(f"{described(service)} cannot be given back: {LAST_APPLIED} is no Service") from None

@@ -145,8 +145,9 @@ class Hands:
 
 
 @pytest.fixture(scope="session")
-def hands(member: LabCluster) -> Hands:
-    return Hands(member)
+async def hands(crds: Install) -> Hands:
+    """Where Canaries are known: they own what is made."""
+    return Hands(await crds())
 
 
 @pytest.fixture

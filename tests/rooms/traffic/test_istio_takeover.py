@@ -121,6 +121,7 @@ def test_one_whose_original_was_ours_is_let_go():
     [
         {ORIGINAL: "{"},
         {ORIGINAL: "[]"},
+        {ORIGINAL: "[" * 100_000},
         {LAST_APPLIED: '{"kind": "VirtualService"}'},
         {LAST_APPLIED: '{"spec": 1}'},
         {},

@@ -131,6 +131,7 @@ def test_a_rule_without_paths_stays_as_it_is():
     ("weights", "told"),
     [
         ("{", "ingress podinfo-canary.test get backendWeights error: zalando.org/backend-weights: "),
+        ("[" * 100_000, "ingress podinfo-canary.test get backendWeights error: zalando.org/backend-weights: "),
         ("[]", f"{GIVES} podinfo-primary the weight null: make it a whole number from 0 to 100"),
         ('{"podinfo-primary":1}', f"{GIVES} podinfo-canary the weight null"),
         (json.dumps({"podinfo-primary": "1"}), f'{GIVES} podinfo-primary the weight "1"'),

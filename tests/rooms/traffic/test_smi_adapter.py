@@ -184,6 +184,7 @@ def test_somebody_elses_virtual_service_is_left_alone(metadata):
         (split(("a", 1), ("b\nc", 1)), "spec.backends[1].service: "),
         (split(service="a}b"), "spec.service: "),
         (split(annotations={GATEWAYS_ANNOTATION: "mesh"}), f"metadata.annotations[{GATEWAYS_ANNOTATION}]: not a JSON"),
+        (split(annotations={GATEWAYS_ANNOTATION: "[" * 9999}), f"metadata.annotations[{GATEWAYS_ANNOTATION}]: not a"),
         (split(annotations={GATEWAYS_ANNOTATION: "[1]"}), f"metadata.annotations[{GATEWAYS_ANNOTATION}]: not a JSON"),
         (split(annotations={GATEWAYS_ANNOTATION: '["a\\nb"]'}), f"metadata.annotations[{GATEWAYS_ANNOTATION}]: "),
         ({**split(), "spec": {**split()["spec"], "matches": [{"kind": "HTTPRouteGroup"}]}}, "spec.matches: "),
