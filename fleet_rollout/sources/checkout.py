@@ -127,7 +127,9 @@ def _without_ignored(mirror: Mirror, listed: list[Listed], ignore: str | None) -
         if not ignored.excludes(item.entry.path, is_folder=item.entry.is_folder):
             kept.append(item)
         if time.thread_time() > end:
-            fact = f"{len(ignored.patterns)} patterns for {len(listed)} files take too long; write fewer or shorter ones"
+            fact = (
+                f"{len(ignored.patterns)} patterns for {len(listed)} files take too long; write fewer or shorter ones"
+            )
             raise Transient("InvalidIgnore", f"spec.source.gitRepository.ignore or {IGNORE_FILE}: {fact}")
     return kept
 
