@@ -68,7 +68,7 @@ class Settings:
 
     # Apply
     default_service_account: str | None = _setting(None, "impersonated where a policy names none")
-    cross_namespace_refs: bool = _setting(True, "let dependsOn and Canaries name objects of other namespaces")
+    cross_namespace_refs: bool = _setting(True, "let dependsOn, rollouts and Canaries name objects of other namespaces")
     stage_wait: float = _setting(60.0, "how long CRDs, namespaces and classes may take to be established")
     canary_delete_wait: float = _setting(60.0, "how long a deleted Canary's finalizer is awaited")
     loadtester_image: str = _setting("ghcr.io/fluxcd/flagger-loadtester:0.29.0", "image of private load testers")

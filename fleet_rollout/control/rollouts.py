@@ -111,6 +111,7 @@ class Rollouts:
             engine=sync.spec.engine,
             public_tester=uses_public_tester(self._fleet(sync)),
             tester=load_tester(self._world.settings),
+            only_namespace="" if self._world.settings.cross_namespace_refs else sync.metadata.namespace,
         )
 
     def _fleet(self, sync: ClusterSync) -> Fleet | None:

@@ -27,7 +27,10 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be translated: a policy's rollout (with its defaults filled in) for one cluster."""
+    """What is to be translated: a policy's rollout (with its defaults filled in) for one cluster.
+
+    `only_namespace`: where references to other namespaces are forbidden, the one that may be named.
+    """
 
     policy: str
     rollout: RolloutConfig
@@ -35,6 +38,7 @@ class Wanted:
     engine: Engine = "hub"
     public_tester: bool = False
     tester: LoadTester = field(default_factory=LoadTester)
+    only_namespace: str = ""
 
     @property
     def namespace(self) -> str:
@@ -72,6 +76,8 @@ def translate(wanted: Wanted, live: Live, previous: RolloutRecord | None = None)
     rollout = wanted.rollout
     if not wanted.namespace:
         return Translation(problems=(_about(wanted, _no_namespace()),))
+    if wanted.only_namespace not in ("", wanted.namespace):
+        return Translation(problems=(_about(wanted, _elsewhere(wanted)),))
     namespace, problems = prepare_namespace(
         rollout.traffic_routing_provider, wanted.namespace, wanted.policy, live.namespace
     )
@@ -213,6 +219,14 @@ def _strategy_problem(rollout: RolloutConfig) -> Problem | None:
 def _no_namespace() -> Problem:
     message = "rollout.workload.namespace is empty; set it, or kustomization.targetNamespace"
     return Problem("RolloutInvalid", message, terminal=True)
+
+
+def _elsewhere(wanted: Wanted) -> Problem:
+    message = (
+        f"rollout.workload.namespace is {wanted.namespace}, and this controller lets a rollout be in the Application's "
+        f"own namespace alone (--no-cross-namespace-refs); have the workload in {wanted.only_namespace}"
+    )
+    return Problem("CrossNamespaceRef", message, terminal=True)
 
 
 def _no_service(wanted: Wanted) -> Problem:

@@ -507,6 +507,18 @@ def test_the_rule_of_a_host_goes_when_the_rollout_takes_an_ingress_of_its_own():
     assert (routed.ingress, routed.record.route) == (None, "r")
 
 
+@pytest.mark.parametrize(("only", "reasons"), [("", []), ("shop", []), ("team", ["CrossNamespaceRef"])])
+@pytest.mark.parametrize("named", ["shop", None])
+def test_t30_in_lockdown_a_rollout_stays_in_its_applications_namespace(only, reasons, named):
+    given = rollout()
+    workload = given.workload.model_copy(update={"namespace": named})
+    config = given.model_copy(update={"workload": workload}).defaulted("shop")
+    found = translated(config, only_namespace=only)
+    assert [problem.reason for problem in found.problems] == reasons
+    assert bool(found.objects) is not bool(reasons)
+    assert not reasons or (found.namespace, found.ingress) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("plugin", "expected"),
     [

@@ -142,6 +142,23 @@ async def written(hub: LabCluster, app: Object) -> None:
     await hub.api.request("POST", path("locked", "applications"), app, params={"dryRun": "All"})
 
 
+def rolled_out(named: str | None, target: str = "") -> Object:
+    """In lockdown, with a rollout in the namespace that it names, or that of the kustomization."""
+    app = locked(**({"targetNamespace": target} if target else {}))
+    rollout = {
+        "workload": {"name": "shop", **({} if named is None else {"namespace": named})},
+        "trafficRoutingProvider": "kubernetes",
+        "serviceName": "shop",
+        "port": 80,
+        "rolloutPolicy": {
+            "trafficRouting": {"analysisTimes": 3},
+            "trafficAnalysis": {"checkIntervalSeconds": 10, "checkFailedTimes": 2, "metrics": []},
+        },
+    }
+    app["spec"]["syncPolicies"][0]["rollout"] = rollout
+    return app
+
+
 def locked(url: str = "https://git.example/x", **kustomization: Any) -> Object:
     app = application("locked", url, kustomization={"serviceAccountName": "deployer", **kustomization})
     app["metadata"]["name"] = "other"
@@ -154,7 +171,12 @@ async def test_lockdown_denies_what_tenants_must_not_write(lockdown: LabCluster)
         await written(lockdown, locked(url))
     for fine in ({"path": "./a..b/c"}, {"dependsOn": [{"name": "base", "namespace": home} for home in ("", "locked")]}):
         await written(lockdown, locked(**fine))
+    for fine_rollout in (rolled_out("locked"), rolled_out(None, "locked"), rolled_out("locked", "elsewhere")):
+        await written(lockdown, fine_rollout)
     for app, said in (
+        (rolled_out("kube-system"), "own namespace only"),
+        (rolled_out(None, "kube-system"), "own namespace only"),
+        (rolled_out("kube-system", "locked"), "own namespace only"),
         (locked("http://git.example/x"), "http://git.example/x is read without protection"),
         (locked(path="./a/../../b"), "a path must not hold '..'"),
         (locked(serviceAccountName=""), "needs a serviceAccountName"),
