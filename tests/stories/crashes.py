@@ -8,28 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from zlib import crc32
 
-from tests.faults.rules import Action, CutAfter, CutBefore, refusal
+from tests.faults.rules import Action, CutAfter, CutBefore, Reply, refusal
 from tests.stories.scenario import Object
 
-CRASHES: dict[str, Callable[[Any], Action]] = {
-    "killed before": lambda run: CutBefore(then=run.kill),
-    "killed after": lambda run: CutAfter(then=run.kill),
-    "cut after send": lambda run: CutAfter(),
+Fault = Callable[[Any, Any], Action]  # of a run, at a write
+
+CRASHES: dict[str, Fault] = {
+    "killed before": lambda run, _: CutBefore(then=run.kill),
+    "killed after": lambda run, _: CutAfter(then=run.kill),
+    "cut after send": lambda run, _: CutAfter(),
 }
-REFUSALS: dict[str, Callable[[Any], Action]] = {
-    "answered 409": lambda run: refusal(409),
-    "answered 500": lambda run: refusal(500),
+REFUSALS: dict[str, Fault] = {
+    "answered 409": lambda run, _: refusal(409),
+    "refused": lambda run, point: refused(point),
 }
-RESTARTS: dict[str, Callable[[Any], Action]] = {
-    "stale restart": lambda run: CutAfter(then=run.kill_to_stale),
+RESTARTS: dict[str, Fault] = {
+    "stale restart": lambda run, _: CutAfter(then=run.kill_to_stale),
 }
 # The process is stopped with the write on the wire, another leads, and the first goes on (class 5).
-SUSPENSIONS: dict[str, Callable[[Any], Action]] = {
-    "leader suspended": lambda run: run.suspension(),
+SUSPENSIONS: dict[str, Fault] = {
+    "leader suspended": lambda run, _: run.suspension(),
 }
 FAULTS = CRASHES | REFUSALS | RESTARTS | SUSPENSIONS
 RESTARTING = frozenset({"killed before", "killed after", "stale restart"})
+
+
+def refused(point: object) -> Reply:
+    """With 410, 429, 500 or 503, at each write with another."""
+    answers = (refusal(410), refusal(429, retry_after=1), refusal(500), refusal(503, retry_after=1))
+    return answers[crc32(str(point).encode()) % len(answers)]
 
 
 async def undisturbed(run: Any) -> Any:
@@ -41,7 +50,7 @@ async def undisturbed(run: Any) -> Any:
 
 async def spoiled(run: Any, fault: str, points: Sequence[Any], wanted: list[Object]) -> str | None:
     """What went wrong in a run with `fault` at each of `points`, or None."""
-    rules = [run.faults.when(run.is_write(point), FAULTS[fault](run), nth=run.nth(point)) for point in points]
+    rules = [run.faults.when(run.is_write(point), FAULTS[fault](run, point), nth=run.nth(point)) for point in points]
     try:
         async with run.running():
             await run.endure(wanted)

@@ -21,7 +21,7 @@ def subject(*alerts: dict[str, Any], **options: Any) -> Subject:
     return Subject({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": spec}, EngineOptions(**options))
 
 
-def alert(name: str, severity: str = "info", **ref: str) -> dict[str, Any]:
+def alert(name: str, severity: str = "info", **ref: str | None) -> dict[str, Any]:
     return {"name": name, "severity": severity, "providerRef": {"name": name, **ref}}
 
 
@@ -112,10 +112,21 @@ async def test_what_is_missing_is_said(objects, message):
     assert str(caught.value) == message
 
 
-async def test_t30_a_provider_of_another_namespace_gets_no_secret_read_where_references_stay_at_home():
+@pytest.mark.parametrize("namespace", ["ops", " ops", "test ", "TEST"])
+async def test_t30_a_provider_of_another_namespace_gets_no_secret_read_where_references_stay_at_home(namespace):
     cluster = Cluster(AlertProvider__ops__a=provider(secretRef={"name": "s"}))
-    canary = subject(alert("a", namespace="ops"), no_cross_namespace_refs=True)
+    canary = subject(alert("a", namespace=namespace), no_cross_namespace_refs=True)
     (letter,) = letters(canary, Notify("info", "words"), cluster)
     with pytest.raises(Unsendable, match="is in another namespace"):
         await letter.find()
-    assert ("Secret", "ops", "s") not in cluster.read
+    assert "Secret" not in {kind for kind, *_ in cluster.read}
+
+
+@pytest.mark.parametrize("namespace", ["", None, "test"])
+async def test_t30_an_empty_namespace_is_the_canarys_own(namespace):
+    cluster = Cluster(AlertProvider__test__a=provider(secretRef={"name": "s"}))
+    canary = subject(alert("a", namespace=namespace), no_cross_namespace_refs=True)
+    (letter,) = letters(canary, Notify("info", "words"), cluster)
+    with pytest.raises(Unsendable, match="s"):
+        await letter.find()
+    assert ("Secret", "test", "s") in cluster.read
