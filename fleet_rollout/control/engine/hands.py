@@ -18,7 +18,7 @@ Decide = Callable[[dict[Ref, Object | None]], list[Write]]
 
 
 class Overtaken(Exception):
-    """The Canary's status has gone on without this tick, whose view is an old one: nothing more is to be done by it."""
+    """The Canary has gone on without this tick, or is gone: its view is an old one, and nothing more is to be done."""
 
 
 def progress(status: Mapping[str, Any] | None) -> tuple[Any, ...]:
@@ -29,7 +29,8 @@ def progress(status: Mapping[str, Any] | None) -> tuple[Any, ...]:
 class Hands:
     """The writes of one tick. `live` is the tick's view; what is written becomes part of it.
 
-    `look` is asked where somebody else was faster: it raises Overtaken where that was an engine.
+    `look` raises Overtaken where the Canary is another than the tick has seen. It is asked after the objects were read,
+    never before: a Canary that is as it was then was so all the while, however old the view of it.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Hands:
         self._cluster = cluster
         self._sight = sight
         self._look = look
+        self._has_looked = False
         self.live = live
         self.writes = 0
 
@@ -51,12 +53,15 @@ class Hands:
         Only what was written meanwhile is looked at again: the target stays the one that this tick has seen.
         """
         for _ in range(ATTEMPTS):
-            lost = await self._attempt(decide(self.live))
+            writes = decide(self.live)
+            if writes and self._look is not None and not self._has_looked:
+                await self._look()
+                self._has_looked = True
+            lost = await self._attempt(writes)
             if lost is None:
                 return
-            if self._look is not None:
-                await self._look()
             self.live[lost] = await self._sight.reread(lost)
+            self._has_looked = False
         raise StepFailed(
             f"{lost} is being changed by somebody else all the time; {ATTEMPTS} attempts did not get through"
         )

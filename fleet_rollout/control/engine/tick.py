@@ -99,7 +99,7 @@ class Tick:
         self.has_measured = False
         self.has_lost = False
         self._subject = Subject(raw, options)
-        self._hands = Hands(cluster, sight, {}, self._newest)
+        self._hands = Hands(cluster, sight, {}, self._look)
         self._progress = {progress(raw.get("status"))}  # what was seen, and what may have been written since
         self._router: Router = router_for(self._subject.provider)
         self._pending: dict[str, Any] = {}
@@ -294,6 +294,16 @@ class Tick:
         raise StepFailed(
             f"the status of Canary {self._subject.full_name} is being changed by somebody else all the time"
         )
+
+    async def _look(self) -> None:
+        """Overtaken where the Canary is not what this tick takes it for."""
+        found = await self._newest()
+        was_leaving, name = self._is_leaving, self._subject.full_name
+        if found is None:
+            raise Overtaken(f"Canary {name} is gone; this tick saw an older one")
+        if bool(found["metadata"].get("deletionTimestamp")) != was_leaving:
+            self.raw = found
+            raise Overtaken(f"Canary {name} was deleted meanwhile; this tick saw an older one")
 
     async def _newest(self) -> Object | None:
         """The Canary as somebody else has changed it; None where it is gone. Overtaken where that was an engine."""

@@ -248,7 +248,7 @@ async def test_who_sees_an_old_canary_takes_nothing_back(scene: Scene, meshes: A
     await scene.tick()
     routes, status = (await scene.api.get(path))["spec"], without_times(await scene.status_of())
     assert {old["status"]["phase"] for old, _ in olds} >= {"Progressing", "Promoting", "Finalising"}
-    for old, sight in olds:
+    for old, sight in (*olds, *((old, None) for old, _ in olds)):  # the Canary alone may be old, too
         await scene.tick(raw=old, sight=sight)
         assert (await scene.api.get(path))["spec"] == routes, old["status"]
         assert without_times(await scene.status_of()) == status, old["status"]
@@ -257,6 +257,20 @@ async def test_who_sees_an_old_canary_takes_nothing_back(scene: Scene, meshes: A
 def without_times(status: dict[str, Any]) -> dict[str, Any]:
     """Who saw it one step before the end may say once more that it is at its end."""
     return {name: value for name, value in status.items() if name not in ("lastTransitionTime", "conditions")}
+
+
+async def test_who_sees_a_canary_that_is_gone_brings_nothing_back(scene: Scene) -> None:
+    await scene.bring()
+    await scene.until("Initialized")
+    old = await scene.api.get(scene.path())
+    await scene.api.delete(scene.path())
+    services, deployments = (f"{prefix}/namespaces/{scene.namespace}" for prefix in ("/api/v1", "/apis/apps/v1"))
+    for path in (f"{services}/services/web-primary", f"{deployments}/deployments/web-primary"):
+        if await scene.api.find(path) is not None:
+            await scene.api.delete(path)
+    assert await scene.tick(raw=old) == []
+    assert await scene.api.find(f"{services}/services/web-primary") is None
+    assert await scene.api.find(f"{deployments}/deployments/web-primary") is None
 
 
 # The mesh
