@@ -80,7 +80,7 @@ class Outside(Protocol):
 
 
 class Tick:
-    """One tick under way. `refs` are what it has looked at; `is_quiet`: it has done nothing but look.
+    """One tick under way. `refs` are what it has looked at; `is_quiet`: it has done nothing but look, without news.
 
     `has_lost`: an answer did not come, so that what was asked for may have been done all the same.
     """
@@ -122,6 +122,7 @@ class Tick:
                 answer = await self._do(effect)
             except Overtaken as error:
                 log.debug("%s", error)
+                self._acts += 1
                 steps.close()
                 return
             except StepFailed as error:

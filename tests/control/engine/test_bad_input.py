@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from fleet_rollout.control.engine.driven import Driven
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary.objects import Ref
 from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import CRDS, LabCluster
 from fleet_rollout.settings import Settings
-from tests.control.engine.scene import ISTIO, Scene
+from tests.control.engine.scene import ISTIO, Said, Scene
 from tests.control.engine.test_engine import canary, deployment
 from tests.rooms.traffic import crd_files
 from tests.rooms.traffic.conftest import crds as meshes
@@ -271,6 +272,23 @@ async def test_who_sees_a_canary_that_is_gone_brings_nothing_back(scene: Scene) 
     assert await scene.tick(raw=old) == []
     assert await scene.api.find(f"{services}/services/web-primary") is None
     assert await scene.api.find(f"{deployments}/deployments/web-primary") is None
+
+
+async def test_who_finds_a_canary_deleted_does_not_rest(scene: Scene) -> None:
+    """The watch's word of it is no news any more."""
+    await scene.bring(spec={"revertOnDeletion": True})
+    await scene.until("Initialized")
+    old = await scene.api.get(scene.path())
+    await scene.api.delete(scene.path())
+    await scene.api.delete(f"/api/v1/namespaces/{scene.namespace}/services/web-primary")
+    async with Said(scene).spoken() as outside:
+        sight = Sight(scene.cluster, Settings())
+        driven = Driven(scene.cluster, sight, outside, lambda: scene.options, old)
+        last = await driven.tick()
+        await sight.close()
+    assert last is not None
+    assert not last.is_quiet
+    assert driven.raw["metadata"]["deletionTimestamp"]
 
 
 # The mesh
