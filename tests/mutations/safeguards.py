@@ -107,6 +107,20 @@ SAFEGUARDS = (
         ("tests/control/engine/test_bad_input.py::test_who_sees_an_old_canary_takes_nothing_back",),
     ),
     Safeguard(
+        "a Canary is looked at after its objects",
+        "fleet_rollout/control/engine/hands.py",
+        "if writes and self._look is not None and not self._has_looked:",
+        "if writes and self._look is not None and self._has_looked:",
+        ("tests/control/engine/test_bad_input.py::test_who_sees_a_canary_that_is_gone_brings_nothing_back",),
+    ),
+    Safeguard(
+        "in lockdown a rollout stays in its Application's namespace",
+        "fleet_rollout/decide/translate.py",
+        'if wanted.only_namespace not in ("", wanted.namespace):',
+        'if wanted.only_namespace not in ("", wanted.only_namespace):',
+        ("tests/decide/test_translate.py",),
+    ),
+    Safeguard(
         "what is given back is looked at first",
         "fleet_rollout/control/engine/tick.py",
         LEAVING,
