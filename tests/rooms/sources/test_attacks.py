@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import json
 import os
@@ -152,6 +153,31 @@ async def test_t5_names_that_climb_in_the_servers_answer_are_refused(server, sou
     assert error.reason == "SourceInvalid"
     assert sorted(p for p in tmp_path.rglob("*") if "data" not in p.parts) == before
     assert list(sources._mirrors.iterdir()) == [sources._mirrors / "key"]
+
+
+async def test_t5_where_branches_come_as_a_whole_no_name_leaves_its_folder(
+    server, sources, spec_of, tmp_path, answering_at_once
+):
+    """Of an old server, which gives no single commit, references reach the disk under names of its choice."""
+    repository = await server.repository()
+    for key in ("allowAnySHA1InWant", "allowTipSHA1InWant", "allowReachableSHA1InWant"):
+        await repository.git("config", f"uploadpack.{key}", "false")
+    older, newest = [await repository.commit({"a.yaml": f"a: {number}\n"}) for number in range(2)]
+    climbing = [f"refs/heads/{name}" for name in ("../../../escaped", "a/../../../escaped", "escaped.lock", "/escaped")]
+
+    async def lying(request, handler):
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "git-protocol"}
+        answer = await answering_at_once(server.root, request.clone(headers=headers))
+        if request.path.endswith("/info/refs"):
+            added = b"".join(pack_line(f"{newest} {name}\n") for name in climbing)
+            answer.body = answer.body.removesuffix(b"0000") + added + b"0000"
+        return answer
+
+    server.fault = lying
+    with contextlib.suppress(FleetRolloutError):
+        assert (await look(sources, spec_of(repository, commit=older))).commit == older
+    assert list(sources._mirrors.glob("*/refs/kept/heads/main"))
+    assert [path for path in tmp_path.rglob("*") if "escaped" in path.name] == []
 
 
 @pytest.mark.parametrize("url", ["https://a%0ahost=b/", "https://h/x%0ahost=b", "https://h/%0d"])
