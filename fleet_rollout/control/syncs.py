@@ -119,6 +119,7 @@ class SyncReconciler:
         is_early = self._world.clock() < memory.retry_at
         if work in (Work.NEW, Work.RETRY) and is_early and memory.failed == wanted:
             return Work.NONE
+        memory.failed = None
         if work is Work.NONE and memory.hands_over and age >= self._world.settings.dependency_retry:
             return Work.DRIFT
         return work
@@ -142,9 +143,10 @@ class SyncReconciler:
             draft.sync.spec
         ):
             delays.append(self._world.settings.health_poll)
-        if memory.failed is not None and memory.retry_at > self._world.clock():
-            # What failed is not tried before its time, so neither is the interval's look.
-            delays.append(memory.retry_at - self._world.clock())
+        if memory.failed is not None:
+            # What failed is not tried before its time, so neither is the interval's look. The time may have come during
+            # this pass, which took the retry's place in the queue.
+            delays.append(max(0.0, memory.retry_at - self._world.clock()))
         elif memory.interval > 0:
             delays.append(max(0.0, memory.checked_at + memory.interval - self._world.clock()))
         if memory.hands_over:

@@ -1,0 +1,102 @@
+"""When a ClusterSync that has failed is tried again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+from fleet_rollout.control.hub_writes import HubWrites
+from fleet_rollout.control.loop import Key
+from fleet_rollout.control.store import Store
+from fleet_rollout.control.syncs import SyncReconciler
+from fleet_rollout.control.world import CLUSTER_SYNCS
+from fleet_rollout.decide import sync as decide
+from fleet_rollout.errors import Transient
+from fleet_rollout.settings import Settings
+from tests.control.test_intent import Hub
+
+KEY = Key("n", "s")
+REFUSED = Transient("HubRequestFailed", "the hub says no")
+
+
+class Scene:
+    """A ClusterSync on a clock of our own; what is applied is counted, and each look takes `took` seconds."""
+
+    def __init__(self) -> None:
+        spec = {"application": "web", "policy": "web-0", "cluster": {"kind": "AttachedCluster", "name": "m1"}}
+        spec |= {"kustomization": {"interval": "1h", "prune": True}, "artifact": {"revision": "1", "digest": "d1"}}
+        metadata = {"name": "s", "namespace": "n", "uid": "u", "resourceVersion": "1", "generation": 1}
+        obj = {"metadata": metadata, "kind": "ClusterSync", "spec": spec, "status": {"inventory": {"entries": []}}}
+        self.hub, self.store = Hub(obj), Store()
+        self.store.replace_all(CLUSTER_SYNCS.plural, [obj], "1")
+        self.now, self.took, self.applied = 1000.0, 0.0, 0
+        world = SimpleNamespace(
+            store=self.store,
+            hub=self.hub,
+            settings=Settings(),
+            clock=lambda: self.now,
+            now=lambda: datetime(2026, 11, 26, tzinfo=UTC),
+            epoch=lambda: 1,
+            recorder=SimpleNamespace(warning=lambda *_: None),
+        )
+        targets = SimpleNamespace(require_dependencies=lambda _: None)
+        writes = HubWrites(cast(Any, self.hub), self.store)
+        self.reconciler = SyncReconciler(cast(Any, world), writes, cast(Any, targets), cast(Any, self), cast(Any, self))
+
+    # What a pass asks of objects and rollouts
+
+    def observe(self, draft: Any) -> None:
+        """Nothing to see."""
+
+    async def prepare(self, draft: Any) -> None:
+        """Nothing to prepare."""
+
+    async def apply(self, draft: Any, wanted: str, *, in_a_hurry: bool) -> bool:
+        self.applied += 1
+        draft.change(
+            applied_fingerprint=wanted,
+            conditions=decide.succeeded(draft.status.conditions, draft.stamp, "1"),
+        )
+        return False
+
+    async def bring(self, draft: Any, *, applied: bool) -> None:
+        self.now += self.took
+
+
+async def test_a_retry_whose_time_comes_during_an_early_look_is_not_lost() -> None:
+    """The look was made for news, and took the place of the retry in the queue: the next would be in an hour."""
+    scene = Scene()
+    await scene.reconciler.reconcile(KEY)
+    await scene.reconciler.report(KEY, REFUSED, 0.3)
+    scene.took = 0.5
+    assert await scene.reconciler.reconcile(KEY) == 0.0
+    assert scene.applied == 1
+    again = await scene.reconciler.reconcile(KEY)
+    assert scene.applied == 2
+    assert again is not None
+    assert again > 600
+
+
+async def test_an_early_look_waits_for_the_retry() -> None:
+    scene = Scene()
+    await scene.reconciler.reconcile(KEY)
+    await scene.reconciler.report(KEY, REFUSED, 5.0)
+    scene.took = 0.5
+    assert await scene.reconciler.reconcile(KEY) == 4.5
+    assert scene.applied == 1
+
+
+async def test_where_nothing_is_left_to_do_nothing_is_tried_again() -> None:
+    """The answer was lost, not the write, and that it failed could not be written either."""
+    scene = Scene()
+    await scene.reconciler.reconcile(KEY)
+    well = scene.hub.obj
+    await scene.reconciler.report(KEY, REFUSED, 0.3)
+    later = well | {"metadata": well["metadata"] | {"resourceVersion": "9999"}}
+    scene.store.replace_all(CLUSTER_SYNCS.plural, [later], "9999")
+    scene.now += 1
+    again = await scene.reconciler.reconcile(KEY)
+    assert scene.applied == 1
+    assert again is not None
+    assert again > 600
