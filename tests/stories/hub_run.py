@@ -69,15 +69,22 @@ class LostRun(Run):
         self.cut.times = 0
 
     async def is_done(self) -> bool:
-        return await (self._is_told() if self.act == 1 else super().is_done())
+        """It is said of the member, too, that it is away, or back."""
+        if self.act == 1:
+            return await self._is_told()
+        is_back = self.act == 0 or await self._ready("attachedclusters", MEMBER) == "True"
+        return is_back and await super().is_done()
 
     async def _is_told(self) -> bool:
         """The member's own condition says that it is away, and the row of the Application names it."""
-        cluster = await self.hub.api.get(self.path("attachedclusters", MEMBER))
-        app = await self.hub.api.get(self.path("applications", "web"))
-        states = {c["type"]: c["status"] for c in (cluster.get("status") or {}).get("conditions", [])}
-        ready = {c["type"]: c["status"] for c in (app.get("status") or {}).get("conditions", [])}
-        return states.get("Ready") == "False" and ready.get("Ready") != "True"
+        return (
+            await self._ready("attachedclusters", MEMBER) == "False"
+            and await self._ready("applications", "web") != "True"
+        )
+
+    async def _ready(self, plural: str, name: str) -> str | None:
+        status = (await self.hub.api.get(self.path(plural, name))).get("status") or {}
+        return next((each["status"] for each in status.get("conditions", ()) if each["type"] == "Ready"), None)
 
     async def picture(self) -> Object:
         """While it is away, what is said of it depends on which request was cut."""
