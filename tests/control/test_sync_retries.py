@@ -64,12 +64,18 @@ class Scene:
         self.now += self.took
 
 
-async def test_a_retry_whose_time_comes_during_an_early_look_is_not_lost() -> None:
-    """The look was made for news, and took the place of the retry in the queue: the next would be in an hour."""
+async def failed(again_in: float) -> Scene:
+    """One pass went well but for its status, and is to be tried again so soon; looks take half a second from now on."""
     scene = Scene()
     await scene.reconciler.reconcile(KEY)
-    await scene.reconciler.report(KEY, REFUSED, 0.3)
+    await scene.reconciler.report(KEY, REFUSED, again_in)
     scene.took = 0.5
+    return scene
+
+
+async def test_a_retry_whose_time_comes_during_an_early_look_is_not_lost() -> None:
+    """The look was made for news, and took the place of the retry in the queue: the next would be in an hour."""
+    scene = await failed(again_in=0.3)
     assert await scene.reconciler.reconcile(KEY) == 0.0
     assert scene.applied == 1
     again = await scene.reconciler.reconcile(KEY)
@@ -79,10 +85,7 @@ async def test_a_retry_whose_time_comes_during_an_early_look_is_not_lost() -> No
 
 
 async def test_an_early_look_waits_for_the_retry() -> None:
-    scene = Scene()
-    await scene.reconciler.reconcile(KEY)
-    await scene.reconciler.report(KEY, REFUSED, 5.0)
-    scene.took = 0.5
+    scene = await failed(again_in=5.0)
     assert await scene.reconciler.reconcile(KEY) == 4.5
     assert scene.applied == 1
 
