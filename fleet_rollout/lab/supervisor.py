@@ -66,6 +66,8 @@ class Supervisor:
         self._etcd = Etcd(self._programs.etcd, folder)
         self._git = GitServer(folder / state.GIT_FOLDER)
         self._sites: dict[str, Site] = {}
+        self._started: set[str] = set()
+        self._adding: dict[str, asyncio.Task[None]] = {}
         self._recipes = all_recipes()
         self._callers = 0
 
@@ -110,11 +112,17 @@ class Supervisor:
         plane = ControlPlane(name, folder, self._programs, self._etcd, audit=self.options.audit)
         self._sites[name] = Site(plane, len(self._sites), self._recipes)
         await self._sites[name].start()
+        self._started.add(name)
+
+    async def _add_later(self, name: str) -> None:
+        await self._add(name)
+        self._record()
 
     def _record(self) -> None:
         clusters = [
             ClusterState(name, site.plane.server, site.plane.token, str(site.folder), site.proxy.url)
             for name, site in self._sites.items()
+            if name in self._started
         ]
         LabState(self.folder.name, os.getpid(), self._git.url, clusters).write(self.folder)
 
@@ -152,11 +160,17 @@ class Supervisor:
         elif verb == "down":
             self.ended.set()
         elif verb == "add":
-            if name not in self._sites:
-                await self._add(name)
-                self._record()
+            await asyncio.shield(self._added(name))
         else:
             await self._change(verb, self._site(name).plane)
+
+    def _added(self, name: str) -> asyncio.Future[None]:
+        """The one start of a cluster, for all who ask for it."""
+        if name in self.options.clusters:
+            return self.ready
+        if name not in self._adding:
+            self._adding[name] = asyncio.create_task(self._add_later(name))
+        return self._adding[name]
 
     async def _change(self, verb: str, plane: ControlPlane) -> None:
         match verb:

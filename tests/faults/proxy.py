@@ -69,10 +69,19 @@ class Door(socket.socket):
         super().__init__(socket.AF_INET, socket.SOCK_STREAM)
         self.bind(("127.0.0.1", 0))
         self._entered = Sockets()
+        self._is_shut = False
 
     def accept(self) -> tuple[socket.socket, Any]:
+        if self._is_shut:
+            raise BlockingIOError
         connection, address = super().accept()
         return self._entered.noted(connection), address
+
+    async def shut(self) -> None:
+        """Let nobody in any more. Who is in gets a transport first: asyncio cannot make one for a closed server."""
+        self._is_shut = True
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def emptied(self) -> None:
         for connection in self._entered.open():
@@ -143,6 +152,7 @@ class FaultProxy:
             self._port = door.getsockname()[1]
             self._started.set()
             await self._stop.wait()
+            await door.shut()
             await runner.cleanup()
             await door.emptied()
         await sockets.closed()

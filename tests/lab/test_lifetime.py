@@ -136,6 +136,13 @@ async def test_the_same_name_is_the_same_lab_until_its_last_holder_goes(name, ev
     await eventually(gone)
 
 
+async def test_who_adds_the_same_cluster_at_once_gets_the_same_when_it_is_up(name):
+    async with Lab(members=0, name=name) as one, Lab(members=0, name=name) as two:
+        found = await asyncio.gather(one.add("further"), two.add("further"))
+        assert found[0].server == found[1].server
+        assert [await each.api.find("/readyz/ping") for each in found]
+
+
 async def test_many_may_ask_at_once_whether_a_lab_lives(tmp_path):
     (tmp_path / "lock").touch()
     with (tmp_path / "lock").open() as asker:
