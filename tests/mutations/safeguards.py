@@ -111,7 +111,7 @@ SAFEGUARDS = (
         "fleet_rollout/control/engine/hands.py",
         "if writes and self._look is not None and not self._has_looked:",
         "if writes and self._look is not None and self._has_looked:",
-        ("tests/control/engine/test_bad_input.py::test_who_sees_a_canary_that_is_gone_brings_nothing_back",),
+        ("tests/control/engine/test_bad_input.py::test_who_sees_an_old_canary_takes_nothing_back",),
     ),
     Safeguard(
         "in lockdown a rollout stays in its Application's namespace",
