@@ -32,6 +32,7 @@ from fleet_rollout.lab.certificates import Authority
 from tests.faults.rules import (
     Action,
     Asked,
+    Cut,
     CutAfter,
     CutBefore,
     CutInside,
@@ -39,6 +40,7 @@ from tests.faults.rules import (
     Events,
     Faults,
     Hold,
+    Lag,
     Past,
     Reply,
     Slow,
@@ -56,10 +58,6 @@ SLOW_PIECES = 10  # a second
 # aiohttp would report every connection that is reset on purpose as an error of the handler.
 QUIET = logging.getLogger("tests.faults")
 QUIET.setLevel(logging.CRITICAL)
-
-
-class Cut(Exception):
-    """The client's connection is to be reset."""
 
 
 class Door(socket.socket):
@@ -245,7 +243,8 @@ class FaultProxy:
         passed = web.StreamResponse(status=answer.status, headers=_passed(answer))
         await passed.prepare(request)
         events = action if isinstance(action, Events) else None
-        async for line in _lines(answer):
+        lines = _lines(answer)
+        async for line in _late(lines, action.seconds) if isinstance(action, Lag) else lines:
             changed = [line] if events is None else [json.dumps(e).encode() for e in events.change(json.loads(line))]
             for event in changed:
                 await _send(passed, event + b"\n", action)
@@ -294,6 +293,28 @@ async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
+
+
+async def _late(lines: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The lines, each so many seconds after it came."""
+    came: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    async def take() -> None:
+        try:
+            async for line in lines:
+                came.put_nowait((loop.time(), line))
+        finally:
+            came.put_nowait((loop.time(), None))
+
+    taking = asyncio.create_task(take())
+    try:
+        while (each := await came.get())[1] is not None:
+            await asyncio.sleep(each[0] + seconds - loop.time())
+            yield each[1]
+        await taking
+    finally:
+        taking.cancel()
 
 
 def _asked(request: web.Request, *, is_watch: bool) -> dict[str, str]:

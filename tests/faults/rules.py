@@ -13,6 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+
+class Cut(Exception):
+    """The client's connection is to be reset."""
+
+
 WRITES = frozenset({"create", "update", "patch", "apply", "delete", "deletecollection"})
 # They depend on time and not on the work, so that counting them would number a run differently each time.
 UNCOUNTED = frozenset({"leases", "events"})
@@ -103,6 +108,13 @@ class Delay:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Lag:
+    """Send every event of a watch so many seconds after it came."""
+
+    seconds: float
+
+
 class Hold:
     """Keep the request until `release()`; `then` is called and `arrived` set when one, `asked`, is held."""
 
@@ -128,12 +140,15 @@ class Hold:
 
 @dataclass(frozen=True)
 class Events:
-    """Change what a watch sends: `change(event)` gives the events to send in its place, none to drop it."""
+    """Change what a watch sends: `change(event)` gives the events to send in its place, none to drop it.
+
+    It may raise `Cut`: the event is lost with its connection.
+    """
 
     change: Callable[[dict[str, Any]], Iterable[dict[str, Any]]]
 
 
-Action = Reply | CutBefore | CutAfter | CutInside | Slow | Past | Delay | Hold | Events
+Action = Reply | CutBefore | CutAfter | CutInside | Slow | Past | Delay | Lag | Hold | Events
 
 REASONS = {
     404: "NotFound",
@@ -162,6 +177,21 @@ def dropped(name: str) -> Events:
 def repeated() -> Events:
     """A watch that tells every event twice."""
     return Events(lambda event: [event, event])
+
+
+def lost_once() -> Events:
+    """Watches whose connection breaks with every event that comes for the first time, before it arrives."""
+    lost: set[tuple[str, ...]] = set()
+
+    def change(event: dict[str, Any]) -> list[dict[str, Any]]:
+        metadata = event["object"].get("metadata") or {}
+        this = (event["type"], metadata.get("uid", ""), metadata.get("resourceVersion", ""))
+        if event["type"] != "BOOKMARK" and this not in lost:
+            lost.add(this)
+            raise Cut
+        return [event]
+
+    return Events(change)
 
 
 def without_bookmarks() -> Events:

@@ -24,6 +24,7 @@ from fleet_rollout.kube.watch import watch_forever
 from fleet_rollout.settings import Settings
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import (
+    Cut,
     CutAfter,
     CutBefore,
     CutInside,
@@ -37,6 +38,7 @@ from tests.faults.rules import (
     Slow,
     dropped,
     key_of,
+    lost_once,
     refusal,
     repeated,
     without_bookmarks,
@@ -301,6 +303,11 @@ def test_events_are_dropped_and_repeated():
     assert [dropped("a").change(each) for each in (added, bookmark)] == [[], [bookmark]]
     assert repeated().change(added) == [added, added]
     assert [without_bookmarks().change(each) for each in (added, bookmark)] == [[added], []]
+    losing = lost_once()
+    assert list(losing.change(bookmark)) == [bookmark]
+    with pytest.raises(Cut):
+        losing.change(added)
+    assert list(losing.change(added)) == [added]
 
 
 async def behind_again(behind: Cluster, home: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.faults.proxy import FaultProxy
-from tests.faults.rules import Events, Hold, Slow, refusal
+from tests.faults.rules import Events, Hold, Slow, lost_once, refusal
 from tests.stories.replicas import Launcher
 from tests.stories.scenario import GENERATIONS, SYNCS, VOLATILE, Run, fleet, guarded, in_thread, proxied, without
 
@@ -109,6 +109,18 @@ async def test_class_4_events_twice_no_bookmarks_and_watches_that_break(new_run:
             await guarded(run.play(model.pictures), breaking())
         finally:
             await run.end()
+    run.check()
+    assert run.restarts == 0
+
+
+async def test_class_4_each_event_lost_once_with_its_connection(new_run: Any) -> None:
+    """Hub and member: the next connection begins where the last event was that arrived."""
+    model, run = await new_run(), await new_run()
+    async with proxied(model):
+        await model.play(None)
+    run.faults.on(lost_once(), times=None, verb="watch")
+    async with proxied(run):
+        await run.play(model.pictures)
     run.check()
     assert run.restarts == 0
 
