@@ -46,7 +46,18 @@ ROLLOUT = {
         "trafficAnalysis": {
             "checkIntervalSeconds": 10,
             "checkFailedTimes": 5,
-            "metrics": [{"name": "request-success-rate", "intervalSeconds": 10, "thresholdRange": {"min": 99}}],
+            "metrics": [
+                {"name": "request-success-rate", "intervalSeconds": 10, "thresholdRange": {"min": 99}},
+                {
+                    "name": "own",
+                    "intervalSeconds": 10,
+                    "thresholdRange": {"max": 1},
+                    "customMetric": {
+                        "provider": {"type": "prometheus", "address": f"http://prometheus.{TENANT}:9090"},
+                        "query": "vector(0)",
+                    },
+                },
+            ],
         },
     },
 }
@@ -63,6 +74,31 @@ NOT_USED_HERE_ON_THE_HUB = {
     Use("", "configmaps", "patch"): "orphan records and long inventories",
     Use("", "configmaps", "delete"): "long inventories",
     Use("", "events", "patch"): "granted with create, as every recorder has it",
+}
+# The same in a member, by resource.
+NOT_USED_HERE_IN_A_MEMBER = {
+    ("", "configmaps", ("get",)): "hashed, where Pods are configured with them",
+    ("", "secrets", ("get",)): "hashed, where Pods are configured with them",
+    ("", "namespaces", ("create",)): "an apply of what is not there needs it",
+    ("", "services", ("create",)): "an apply of what is not there needs it",
+    ("apps", "deployments", ("create",)): "an apply of what is not there needs it",
+    ("flagger.app", "canaries", ("create",)): "an apply of what is not there needs it",
+    ("flagger.app", "metrictemplates", ("create",)): "an apply of what is not there needs it",
+    ("apiextensions.k8s.io", "customresourcedefinitions", ("create",)): "an apply of what is not there needs it",
+    ("", "services", ("list",)): "where there are many of one kind",
+    ("apps", "deployments", ("list",)): "where there are many of one kind",
+    ("flagger.app", "metrictemplates", ("list",)): "where there are many of one kind",
+    ("apps", "daemonsets", ("get", "patch")): "another kind of workload",
+    ("networking.istio.io", "virtualservices", ("get", "patch")): "given back, where an engine has worked",
+    ("networking.k8s.io", "ingresses", ("create", "update", "delete")): "another provider",
+    ("kuma.io", "trafficroutes", ("get", "delete")): "another provider",
+    ("split.smi-spec.io", "trafficsplits", ("get", "delete")): "another provider",
+    ("gateway.networking.k8s.io", "httproutes", ("get", "patch")): "another provider",
+    ("projectcontour.io", "httpproxies", ("get", "patch")): "another provider",
+    ("traefik.io", "traefikservices", ("get", "patch")): "another provider",
+    ("gateway.solo.io", "routetables", ("get", "patch")): "another provider",
+    ("apisix.apache.org", "apisixroutes", ("get", "delete")): "another provider",
+    ("serving.knative.dev", "services", ("get", "patch")): "another provider",
 }
 
 
@@ -165,6 +201,11 @@ async def test_the_accounts_of_config_are_enough_and_no_more(
     documents = yaml.safe_load_all(await hub.kubectl("kustomize", str(CONFIG / "rbac")))
     roles = [obj for obj in documents if obj["kind"] in ("Role", "ClusterRole") and obj["metadata"]["name"] != RECEIVER]
     assert granted(*roles) - uses(on_hub) - NOT_USED_HERE_ON_THE_HUB.keys() == set()
+    documents = yaml.safe_load_all(await member.kubectl("kustomize", str(CONFIG / "member/sync")))
+    rights = granted(*(obj for obj in documents if obj["kind"] == "ClusterRole"))
+    unused = {Use(group, resource, verb) for group, resource, verbs in NOT_USED_HERE_IN_A_MEMBER for verb in verbs}
+    assert rights - uses(on_member) - unused == set(), "nobody needs these"
+    assert unused - rights == set(), "these are no longer granted"
     as_deployer = {e["impersonatedUser"]["username"] for e in on_member if "impersonatedUser" in e}
     assert as_deployer == {f"system:serviceaccount:{TENANT}:deployer"}
 

@@ -19,6 +19,7 @@ import yaml
 from fleet_rollout.lab import mesh
 from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import Lab, LabCluster
+from tests.control.engine.test_engine import Place, canary, deployment
 from tests.stories import answering
 from tests.stories.guarded import (
     CONFIG,
@@ -34,9 +35,13 @@ from tests.stories.guarded import (
     uses,
 )
 from tests.stories.replicas import Launcher
+from tests.stories.test_engine_agent import start
+
+__all__ = ["start"]  # a fixture
 
 CONTROLLER = "fleet-rollout-system:fleet-rollout-controller"
 SYNC = "fleet-rollout-system:fleet-rollout-sync"
+AGENT = "fleet-rollout-system:fleet-rollout-agent"
 TENANT = "tenant"
 LONG = 180.0
 NAME = f"engine-rights-{os.environ.get('PYTEST_XDIST_TESTRUNUID', secrets.token_hex(8))[:12]}"
@@ -222,6 +227,43 @@ async def test_the_rights_of_config_member_are_enough_for_the_hubs_engine_and_no
     unused = {Use(group, resource, verb) for group, resource, verbs in NOT_USED_HERE for verb in verbs}
     assert rights - uses(asked) - unused == set(), "nobody needs these"
     assert unused - rights == set(), "these are no longer granted"
+
+
+async def test_the_rights_of_config_agent_are_enough_for_its_process(
+    guarded: Lab, start: Any, tmp_path: Path, eventually: Any
+) -> None:
+    """Two versions, with the account that its Pod has; its other rights are those of the hub's engine, tested above."""
+    member, home = guarded.clusters["m1"], "agented"
+    await apply(member, "agent")
+    await ensure_namespace(member, home)
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(await member.service_account_kubeconfig(*AGENT.split(":")))
+    there = Place(member, home)
+    await there.apply(deployment(home), "deployments")
+    await there.apply(canary(home), "canaries")
+    replica, process = await start(
+        **{"kubeconfig": kubeconfig, "namespace": home, "own-namespace": AGENT.split(":")[0]},
+        **{"mesh-provider": "kubernetes", "metrics-server": "http://prometheus.istio-system:9090"},
+    )
+
+    async def phase_is(phase: str) -> None:
+        async def check() -> Any:
+            return (await there.status()).get("phase") == phase or print(replica.log.read_text()[-500:])
+
+        await eventually(check, LONG)
+
+    await phase_is("Initialized")
+    await there.apply(deployment(home, "example.com/web:2"), "deployments")
+    await phase_is("Succeeded")
+    replica.signal(signal.SIGTERM)
+    assert await process.wait() == 0
+    asked = list(audited(member, AGENT))
+    # Only with a kubeconfig, as here, it looks for the Lease's namespace: in a Pod that is its own.
+    assert [
+        each for each in refusals(asked) if not each.startswith("get /api/v1/namespaces/fleet-rollout-system:")
+    ] == []
+    documents = yaml.safe_load_all(await member.kubectl("kustomize", str(CONFIG / "agent")))
+    assert granted(*(obj for obj in documents if obj["kind"] == "Role")) - uses(asked) == set()
 
 
 @pytest.mark.parametrize("plural", ["configmaps", "secrets"])
