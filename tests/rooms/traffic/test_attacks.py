@@ -10,7 +10,7 @@ import pytest
 from fleet_rollout.decide.canary.objects import StepFailed
 from fleet_rollout.traffic.factory import router_for
 from fleet_rollout.traffic.router import Routes
-from tests.rooms.traffic import test_nginx
+from tests.rooms.traffic import test_apisix, test_knative, test_nginx, test_skipper
 from tests.rooms.traffic.scene import Member, subject
 from tests.rooms.traffic.test_gloo import SERVICES
 
@@ -25,6 +25,11 @@ SCENES = {
     "contour": ((), {}, {}),
     "gloo": (SERVICES, {}, {}),
     "smi:istio": ((), {}, {}),
+    "traefik": ((), {}, {}),
+    "kuma": ((), {}, {}),
+    "apisix": ((test_apisix.USUAL,), {}, {"routeRef": test_apisix.REF}),
+    "skipper": ((test_skipper.ingress(),), {}, {"ingressRef": test_skipper.REF}),
+    "knative": ((test_knative.service(),), {}, {"targetRef": test_knative.TARGET}),
 }
 
 
@@ -32,11 +37,11 @@ def named(header, value="insider"):
     return {"iterations": 2, "match": [{"headers": {header: {"exact": value}}}]}
 
 
-def written(provider, *, service=None, analysis=None):
+def written(provider, *, service=None, analysis=None, **more):
     """Everything that the router of a provider writes, while the traffic moves."""
     objects, of_service, spec = SCENES[provider]
     router, member = router_for(provider), Member(*objects)
-    canary = subject(service={**of_service, **(service or {})}, analysis=analysis, **spec)
+    canary = subject(service={**of_service, **(service or {})}, analysis=analysis, **spec, **more)
     member.reconcile(router, canary)
     member.move(router, canary, 0, 100)
     member.move(router, canary, 100, 0)
@@ -96,9 +101,43 @@ def test_t44_in_expressions_of_ours_a_dot_is_a_dot(provider):
         assert not re.search(text, "aXb=abcdefghij")
 
 
+@pytest.mark.parametrize("text", [*BREAKS, "`) || true", "a_b_svc_1"])
+@pytest.mark.parametrize("provider", ["traefik", "kuma", "apisix", "skipper", "knative"])
+def test_t44_where_only_shares_are_written_no_text_of_a_canary_is(provider, text):
+    """Their objects hold names of Services, shares, and what the user's own route says."""
+    marked = f"marked{text}marked"
+    service = {
+        "hosts": [marked],
+        "gateways": [marked],
+        "match": [{"uri": {"prefix": marked}}],
+        "rewrite": {"uri": marked, "authority": marked},
+        "headers": {"request": {"add": {marked: marked}}},
+        "corsPolicy": {"allowOrigin": [marked]},
+        "retries": {"attempts": 1, "retryOn": marked},
+        "timeout": marked,
+    }
+    analysis = {**named(marked, marked), "sessionAffinity": {"cookieName": marked}}
+    objects = written(provider, service=service, analysis=analysis, annotations={"example.com/theirs": marked})
+    assert objects
+    assert not [found for obj in objects for found in (*strings(obj), *keys(obj)) if "marked" in found]
+
+
+@pytest.mark.parametrize("text", [*BREAKS, "a_b", "A", "-a", ""])
+def test_t44_a_mesh_is_a_name(text):
+    with pytest.raises(StepFailed, match=r"^metadata\.annotations\[kuma\.io/mesh\]: ") as caught:
+        written("kuma", annotations={"kuma.io/mesh": text})
+    assert caught.value.message.isprintable()
+
+
 def strings(obj):
     if isinstance(obj, dict):
         return [text for each in obj.values() for text in strings(each)]
     if isinstance(obj, list):
         return [text for each in obj for text in strings(each)]
     return [obj] if isinstance(obj, str) else []
+
+
+def keys(obj):
+    if isinstance(obj, dict):
+        return [*obj, *(key for each in obj.values() for key in keys(each))]
+    return [key for each in obj for key in keys(each)] if isinstance(obj, list) else []
