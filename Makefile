@@ -81,7 +81,7 @@ sbom: setup ## write what the service is made of (CycloneDX), with hashes, to bu
 	$(UV) export --locked --quiet --no-dev --no-emit-project --format cyclonedx1.5 --output-file build/sbom.json > /dev/null
 
 audit: setup ## ask osv.dev for known vulnerabilities of what is locked (needs the internet)
-	$(UV) audit --locked --preview-features audit-command
+	$(UV) audit --locked --preview-features audit-command $(ARGS)
 
 clean: ## remove what the targets above made here (not the cache)
 	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
