@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from fleet_rollout.control.artifacts import ArtifactReconciler
-from fleet_rollout.control.hub_writes import HubWrites
+from fleet_rollout.control.hub_writes import Changed, HubWrites
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, FLEETS, World
 from fleet_rollout.decide.aggregate import application_status
@@ -149,9 +149,11 @@ class ApplicationReconciler:
 
     async def _carry_out(self, plan: SyncPlan, seen: _Seen) -> None:
         objects = {sync["metadata"]["name"]: sync for sync in self._objects(seen)}
+        taken: list[str] = []
 
         async def create(sync: ClusterSync) -> None:
-            await self._writes.create(CLUSTER_SYNCS, sync.dump())
+            if await self._writes.create(CLUSTER_SYNCS, sync.dump()) is None:
+                taken.append(sync.metadata.name)
 
         async def update(change: Update) -> None:
             if (found := objects.get(change.name)) is not None:  # else it has just gone; its event plans anew
@@ -161,6 +163,13 @@ class ApplicationReconciler:
         await each(create, plan.create, at_once)
         await each(update, plan.update, at_once)
         await self._delete(objects[name] for name in plan.delete if name in objects)
+        # News of what has the name goes to its owner alone. What cannot be read is in no plan, and would be met again.
+        if known := [name for name in taken if self._is_readable(seen.app.metadata.namespace, name)]:
+            raise Changed(CLUSTER_SYNCS.kind, known[0])
+
+    def _is_readable(self, namespace: str, name: str) -> bool:
+        obj = self._world.store.get(CLUSTER_SYNCS.plural, Key(namespace, name))
+        return obj is not None and any(self._readable([obj]))
 
     def _objects(self, seen: _Seen) -> Iterable[dict[str, Any]]:
         for sync in seen.syncs:

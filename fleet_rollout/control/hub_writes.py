@@ -59,7 +59,7 @@ class HubWrites:
         return bool(self._planned.get(obj["metadata"]["uid"]) == obj["metadata"]["resourceVersion"])
 
     async def create(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any] | None:
-        """Create an object of ours; None where the name is taken (the next reconcile sees by whom)."""
+        """Create an object of ours; None where the name is taken: the store knows then by whom."""
         try:
             made = await self._hub.create(resource, obj, manager=MANAGER_HUB)
         except ApiError as error:

@@ -66,8 +66,8 @@ class Hub:
 class Fleet:
     """One Application on so many clusters, with so many objects on each, and its loop."""
 
-    def __init__(self, clusters: int, entries: int) -> None:
-        self.hub, self.store, self.settings = Hub(), Store(), Settings()
+    def __init__(self, clusters: int, entries: int, hub: Hub | None = None) -> None:
+        self.hub, self.store, self.settings = hub or Hub(), Store(), Settings()
         self.names = [f"m{number}" for number in range(clusters)]
         self._entries = [{"id": f"shop_object-{number}_apps_Deployment", "v": "v1"} for number in range(entries)]
         clock = asyncio.get_running_loop().time
