@@ -15,7 +15,7 @@ import socket
 import ssl
 import struct
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +230,28 @@ async def tells_of_objects_without_end(request: Request) -> None:
         name = f"c{number}"
         metadata = {"name": name, "namespace": "n", "uid": name, "resourceVersion": str(number + 2)}
         await request.send(json.dumps({"type": "ADDED", "object": {"metadata": metadata}}).encode() + b"\n")
+
+
+# By the name of the member: how it answers, and how its certificate is made.
+MEMBERS: dict[str, tuple[Way, dict[str, Any]]] = {
+    "hanging": (hangs, {}),
+    "resetting": (resets, {}),
+    "trickling": (trickles, {}),
+    "page": (shows_a_page, {}),
+    "huge": (sends_ten_gigabytes, {}),
+    "endless": (lists_without_end(1), {}),
+    "otherkind": (answers({"kind": "Pod"}), {}),
+    "redirecting": (redirects("https://127.0.0.1:9/"), {}),
+    "expired": (hangs, {"lifetime": datetime.timedelta(days=-1)}),
+}
+
+
+@contextlib.asynccontextmanager
+async def misbehaving(folder: Path) -> AsyncIterator[dict[str, bytes]]:
+    """A member for each way: its kubeconfig by its name."""
+    async with contextlib.AsyncExitStack() as stack:
+        found = {}
+        for name, (way, options) in MEMBERS.items():
+            server = await stack.enter_async_context(Misbehaving(folder / name, way, **options))
+            found[name] = server.kubeconfig()
+        yield found

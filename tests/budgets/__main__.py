@@ -19,6 +19,7 @@ MEASUREMENTS = {
     "fleet": fleet.measure,
     "fleet-rollouts": fleet.measure_rollouts,
     "hang": hang.measure,
+    "misbehaving": hang.measure_misbehaving,
     "latency": latency.measure,
     "rollouts": rollouts.measure,
     "analysis": analysis.measure,

@@ -1,4 +1,4 @@
-"""One member takes requests and never answers: what does that cost the others?"""
+"""Members that take requests and never answer, or answer nonsense: what does that cost the others?"""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from tests.budgets import content
 from tests.budgets.figures import Figure
 from tests.budgets.members import Members
 from tests.budgets.scene import Scene, kustomization, open_scene
+from tests.misbehaving import misbehaving
 
 # More policies than the controller has workers: if each took one for the member that hangs, none would be left.
 POLICIES = 80
+FEWER_POLICIES = 20  # beside nine that misbehave
 OBJECTS = 2
 WELL = [f"m{number}" for number in range(5)]
 HANGING = "m9"
@@ -40,7 +42,7 @@ async def measure(folder: Path) -> list[Figure]:
         for number in range(ROUNDS):
             for is_hanging in (False, True):
                 await members.hang(*([HANGING] if is_hanging else []))
-                rounds[is_hanging].append(await _round(scene, members, repository, f"{number}-{is_hanging}"))
+                rounds[is_hanging].append(await _round(scene, members, repository, f"{number}-{is_hanging}", POLICIES))
                 await members.hang()
                 commit = await repository.commit_of()
                 everyone = POLICIES * (len(WELL) + 1)
@@ -55,7 +57,53 @@ async def measure(folder: Path) -> list[Figure]:
         return [Figure("what a member that hangs costs the others", worst, 1, "s", how)]
 
 
-async def _round(scene: Scene, members: Members, repository: Repository, revision: str) -> dict[str, float]:
+async def measure_misbehaving(folder: Path) -> list[Figure]:
+    """Rounds with members that are well, then rounds beside one of each way to misbehave."""
+    async with (
+        Lab(0) as lab,
+        Members(folder / "stub") as members,
+        open_scene(lab, "budget-misbehaving", folder) as scene,
+        misbehaving(folder / "odd") as odd,
+    ):
+        repository = await lab.git.create("misbehaving")
+        await scene.attach({name: members.kubeconfig(name) for name in WELL} | odd)
+        await scene.fleet(WELL)
+        policies = [
+            {"name": f"p{number}", "kustomization": kustomization(targetNamespace=f"ns-{number}")}
+            for number in range(FEWER_POLICIES)
+        ]
+        commit = await repository.commit(content.plain("first", OBJECTS))
+        await scene.application(repository, policies)
+        await scene.controller.start()
+        await scene.view.until(scene.view.applied(commit, FEWER_POLICIES * len(WELL)), "the first commit")
+
+        async def rounds(kind: str) -> list[dict[str, float]]:
+            numbers = range(ROUNDS)
+            return [await _round(scene, members, repository, f"{kind}-{number}", FEWER_POLICIES) for number in numbers]
+
+        alone, memory = await rounds("alone"), scene.controller.memory()
+        await scene.fleet([*WELL, *odd])
+        everyone = FEWER_POLICIES * (len(WELL) + len(odd))
+        await scene.view.until(lambda: len(scene.view.syncs) == everyone, "the members that misbehave have joined")
+        beside = await rounds("beside")
+        worst = max(_median(beside, name) - _median(alone, name) for name in WELL)
+        base = max(_median(alone, name) for name in WELL)
+        how = (
+            f"{', '.join(odd)}: {FEWER_POLICIES} ClusterSyncs each, beside {len(WELL)} stub members; medians of "
+            f"{ROUNDS} rounds, the worst of them; without them a commit takes {base:.2f} s"
+        )
+        grown = scene.controller.memory() - memory
+        return [
+            Figure("what members that misbehave cost the others", worst, 1, "s", how),
+            Figure(
+                "memory that members that misbehave take", grown, 64, "MB", f"growth of the peak of {memory:.0f} MB"
+            ),
+        ]
+
+
+async def _round(
+    scene: Scene, members: Members, repository: Repository, revision: str, policies: int
+) -> dict[str, float]:
     """Seconds from the commit to the last object, for each member that is well."""
     await members.mark()
     await repository.commit(content.plain(revision, OBJECTS))
@@ -64,7 +112,7 @@ async def _round(scene: Scene, members: Members, repository: Repository, revisio
     async with asyncio.timeout(120):
         while True:
             clusters = (await members.report())["clusters"]
-            if all(clusters[name].get("changed", 0) >= POLICIES * OBJECTS for name in WELL):
+            if all(clusters[name].get("changed", 0) >= policies * OBJECTS for name in WELL):
                 return {name: clusters[name]["last"] - started for name in WELL}
             await asyncio.sleep(0.2)
 
