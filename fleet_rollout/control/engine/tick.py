@@ -299,12 +299,12 @@ class Tick:
     async def _look(self) -> None:
         """Overtaken where the Canary is not what this tick takes it for."""
         found = await self._newest()
-        was_leaving, name = self._is_leaving, self._subject.full_name
+        name = self._subject.full_name
         if found is None:
             raise Overtaken(f"Canary {name} is gone; this tick saw an older one")
-        if bool(found["metadata"].get("deletionTimestamp")) != was_leaving:
+        if _wish(found) != _wish(self.raw):
             self.raw = found
-            raise Overtaken(f"Canary {name} was deleted meanwhile; this tick saw an older one")
+            raise Overtaken(f"Canary {name} was changed or deleted meanwhile; this tick saw an older one")
 
     async def _newest(self) -> Object | None:
         """The Canary as somebody else has changed it; None where it is gone. Overtaken where that was an engine."""
@@ -405,3 +405,9 @@ _ROUTINES: dict[Do, Callable[[Tick], Awaitable[Any]]] = {
     Do.REVERT_ROUTES: Tick._revert_routes,
     Do.RELEASE: Tick._release,
 }
+
+
+def _wish(canary: Object) -> tuple[Any, bool]:
+    """What changes when somebody wishes something else of a Canary: its spec, or that it goes."""
+    metadata = canary["metadata"]
+    return metadata.get("generation"), bool(metadata.get("deletionTimestamp"))

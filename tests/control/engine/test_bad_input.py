@@ -274,6 +274,19 @@ async def test_who_sees_a_canary_that_is_gone_brings_nothing_back(scene: Scene) 
     assert await scene.api.find(f"{deployments}/deployments/web-primary") is None
 
 
+async def test_who_sees_a_canary_before_it_was_suspended_writes_nothing(scene: Scene, meshes: Any) -> None:
+    """As its rollout is removed: the routes lead to the Service again, and another would have them led back."""
+    await meshes("istio")
+    await scene.bring(spec={"provider": "istio"})
+    await scene.until("Initialized")
+    old, path = await scene.api.get(scene.path()), ISTIO.format(scene.namespace)
+    await scene.api.merge(scene.path(), {"spec": {"suspend": True}})
+    led_back = [{"route": [{"destination": {"host": "web"}}]}]
+    await scene.api.merge(path, {"spec": {"http": led_back}})
+    assert await scene.tick(raw=old) == []
+    assert (await scene.api.get(path))["spec"]["http"] == led_back
+
+
 async def test_who_finds_a_canary_deleted_does_not_rest(scene: Scene) -> None:
     """The watch's word of it is no news any more."""
     await scene.bring(spec={"revertOnDeletion": True})
