@@ -30,13 +30,7 @@ async def measure(folder: Path) -> list[Figure]:
         repository = await lab.git.create("hang")
         await scene.attach({name: members.kubeconfig(name) for name in [*WELL, HANGING]})
         await scene.fleet([*WELL, HANGING])
-        policies = [
-            {"name": f"p{number}", "kustomization": kustomization(targetNamespace=f"ns-{number}")}
-            for number in range(POLICIES)
-        ]
-        commit = await repository.commit(content.plain("first", OBJECTS))
-        await scene.application(repository, policies)
-        await scene.controller.start()
+        commit = await _begin(scene, repository, POLICIES)
         await scene.view.until(scene.view.applied(commit, POLICIES * (len(WELL) + 1)), "the first commit")
         rounds = {is_hanging: [] for is_hanging in (False, True)}
         for number in range(ROUNDS):
@@ -69,13 +63,7 @@ async def measure_misbehaving(folder: Path) -> list[Figure]:
         replaced = [f"r{number}" for number in range(len(odd))]
         await scene.attach({name: members.kubeconfig(name) for name in [*WELL, *replaced]} | odd)
         await scene.fleet([*WELL, *replaced])
-        policies = [
-            {"name": f"p{number}", "kustomization": kustomization(targetNamespace=f"ns-{number}")}
-            for number in range(FEWER_POLICIES)
-        ]
-        commit = await repository.commit(content.plain("first", OBJECTS))
-        await scene.application(repository, policies)
-        await scene.controller.start()
+        commit = await _begin(scene, repository, FEWER_POLICIES)
         everyone = FEWER_POLICIES * (len(WELL) + len(odd))
         await scene.view.until(scene.view.applied(commit, everyone), "the first commit")
 
@@ -105,6 +93,18 @@ async def measure_misbehaving(folder: Path) -> list[Figure]:
                 "memory that members that misbehave take", grown, 64, "MB", f"growth of the peak of {memory:.0f} MB"
             ),
         ]
+
+
+async def _begin(scene: Scene, repository: Repository, policies: int) -> str:
+    """An Application with so many policies, and the controller; the first commit."""
+    wanted = [
+        {"name": f"p{number}", "kustomization": kustomization(targetNamespace=f"ns-{number}")}
+        for number in range(policies)
+    ]
+    commit = await repository.commit(content.plain("first", OBJECTS))
+    await scene.application(repository, wanted)
+    await scene.controller.start()
+    return commit
 
 
 async def _round(
