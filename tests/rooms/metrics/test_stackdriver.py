@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import orjson
 import pytest
 from aiohttp import web
@@ -26,13 +28,15 @@ def private_key():
 @pytest.fixture
 def key(private_key, server):
     """A service account's key, whose tokens come from the server."""
+    # One for each test: a later server may get the port of an earlier one, whose token would still be known.
+    own = uuid.uuid4().hex
 
     def made(**changes):
         info = {
             "type": "service_account",
             "project_id": "own-project",
             "client_email": "fleet@own-project.iam.gserviceaccount.com",
-            "private_key_id": server.url,  # a key of each test's own
+            "private_key_id": own,
             "private_key": private_key,
             "token_uri": f"{server.url}/token",
         }
