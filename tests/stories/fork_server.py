@@ -1,11 +1,13 @@
 """A process that has imported the controller and forks one for every line it reads: a start without the imports.
 
+What every process makes once, the CRDs for members and the platform's trust, is made before the fork, too.
 What it forks is a process of its own, with its own memory, sockets and files: it can be killed like any other.
 A line is JSON: `arguments` of the command, `environment`, `log`. It answers with the process id.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -23,7 +25,13 @@ def main() -> None:
     import fleet_rollout.faces.cli.agent
     import fleet_rollout.faces.cli.controller
     import fleet_rollout.faces.service  # noqa: F401
+    from fleet_rollout.control import member_crds
     from fleet_rollout.faces.cli.main import main as command
+    from fleet_rollout.kube import transport
+
+    member_crds.wanted_crds()
+    transport._pattern()
+    gc.freeze()  # so that no child's collector walks through all that was imported
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here: the kernel does
     bound = die_with_parent()

@@ -43,6 +43,8 @@ TIMED = ("hub patch applications/status", "hub patch attachedclusters/status")
 DEADLINE = 90.0
 STALE_FOR = 1.0  # so long a restarted controller acts on an old view before its watches bring it up to date
 QUIET = 1.5
+LOOK_AGAIN = 1.0
+LEASE_RETRY = 1.0  # renewals of hundreds of controllers are work for the API server, too
 TIMES = re.compile(r"(Time|Timestamp|At)$")
 VOLATILE = frozenset({"uid", "resourceVersion", "managedFields", "epoch", "url", "size", "apps.kurator.dev/identity"})
 GENERATIONS = frozenset({"generation", "observedGeneration"})
@@ -118,7 +120,7 @@ class Run:
             namespace=self.namespace,
             own_namespace=self.namespace,
             data_dir=self.folder / f"data{len(self.retired) or ''}",
-            **self.settings,
+            **{"lease_retry": LEASE_RETRY, **self.settings},
         )
 
     @contextlib.asynccontextmanager
@@ -227,7 +229,7 @@ class Run:
         try:
             async with asyncio.timeout(DEADLINE):
                 while await self._is_writing() or await self.picture() != wanted:
-                    pass
+                    await self._next_write()
         except TimeoutError:
             lines = "\n".join(differences(wanted, await self.picture()))
             words = f"act {self.act} does not end as in the undisturbed run:\n{lines}\n{self.last_words()}"
@@ -236,8 +238,14 @@ class Run:
     async def _is_writing(self) -> bool:
         """Whether anything was written just now: a picture costs six requests, and would be out of date at once."""
         count = len(self.faults.writes)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.3)
         return len(self.faults.writes) != count
+
+    async def _next_write(self) -> None:
+        """Until then a picture is hardly another; what others write, as a namespace that ends, is seen a bit later."""
+        count, ends = len(self.faults.writes), asyncio.get_running_loop().time() + LOOK_AGAIN
+        while len(self.faults.writes) == count and asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(0.1)
 
     async def _quiet(self) -> None:
         """Done, and no write for a while."""

@@ -105,7 +105,7 @@ async def stories(
         "sync": Story(sync, tuple(FAULTS), SHARES["sync"], 6),
         "rollout": Story(rollout, tuple(FAULTS), SHARES["rollout"], 6),
         "lost": Story(lost, tuple(FAULTS), SHARES["lost"], 5),
-        "hub": Story(hub_engine, tuple(FAULTS), SHARES["hub"], 6),
+        "hub": Story(hub_engine, tuple(FAULTS), SHARES["hub"], 8),
         "promotion": Story(promotion, ENGINE_FAULTS, SHARES["promotion"], 8),
         "rollback": Story(rollback, ENGINE_FAULTS, SHARES["rollback"], 8),
     }
