@@ -161,11 +161,16 @@ async def sends_ten_gigabytes_in_ten_megabytes(request: Request) -> None:
         await request.send(other)
 
 
-async def sends_more_values_than_bytes_would_tell(request: Request) -> None:
-    """Small to send and large to keep: millions of empty objects."""
-    content = b'{"kind":"ConfigMapList","metadata":{},"items":[' + b",".join([b"{}"] * 5_000_000) + b"]}"
-    await request.begin("200 OK", "application/json", f"Content-Length: {len(content)}")
-    await request.send(content)
+def sends_more_values_than_bytes_would_tell(item: bytes) -> Way:
+    """Small to send and large to keep: millions of empty objects or lists, as many of `item` as it takes."""
+    items = b",".join([item] * (5_000_000 // (item.count(b"[") or 1)))
+    content = b'{"kind":"ConfigMapList","metadata":{},"items":[' + items + b"]}"
+
+    async def way(request: Request) -> None:
+        await request.begin("200 OK", "application/json", f"Content-Length: {len(content)}")
+        await request.send(content)
+
+    return way
 
 
 def lists_without_end(items: int) -> Way:

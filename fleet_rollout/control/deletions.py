@@ -98,7 +98,7 @@ class Deletions:
     def _has_time(self, sync: ClusterSync) -> bool:
         """Whether termination may still be awaited: a finalizer that nobody removes must not keep ours for ever."""
         since = parse_time(sync.metadata.deletion_timestamp or rfc3339(self._world.now()))
-        return (self._world.now() - since).total_seconds() < health_deadline(sync)
+        return (self._world.deadline_now() - since).total_seconds() < health_deadline(sync)
 
     def _is_lost(self, sync: ClusterSync, error: Transient) -> bool:
         """Whether to stop waiting: at once where the way to the member is gone, else after `member_give_up` seconds."""
@@ -111,7 +111,9 @@ class Deletions:
         if since is None and reference.kind in PLURALS:
             # A Cluster's status is not ours to write: what this process has seen has to do.
             since = self._world.members.lost_since(reference.kind, reference.name, sync.metadata.namespace)
-        return since is not None and (self._world.now() - since).total_seconds() >= self._world.settings.member_give_up
+        if since is None:
+            return False
+        return (self._world.deadline_now() - since).total_seconds() >= self._world.settings.member_give_up
 
     async def _release(self, draft: Draft) -> None:
         await self._writes.finalizer(CLUSTER_SYNCS, draft.obj, present=False)

@@ -238,7 +238,7 @@ class Objects:
             return
         if not is_awaited:
             self._await_health(draft)
-        seconds = decide.attempt_seconds(draft.status, self._world.now())
+        seconds = decide.attempt_seconds(draft.status, self._world.deadline_now())
         if verdict.failed:
             raise HealthCheckFailed(seconds, f"failed early due to stalled resources: [{', '.join(verdict.failed)}]")
         if seconds > decide.health_deadline(sync):

@@ -14,6 +14,7 @@ from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.leftovers import Leftover
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.removals import Removals
+from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, CONFIG_MAPS, World
 from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.names import MANAGER_HUB, NAME_LIMIT, short_hash
@@ -38,6 +39,7 @@ class Orphans:
     def __init__(self, world: World) -> None:
         self._world = world
         self._removals = Removals(world, None)
+        self._targets = Targets(world)
 
     async def record(self, draft: Draft, *, keeps_objects: bool) -> None:
         """Write down what `draft` leaves behind. Precedes the removal of its finalizer.
@@ -55,6 +57,7 @@ class Orphans:
             "namespace": sync.metadata.namespace,
             "application": sync.spec.application,
             "hub": self._world.hub_uid,
+            "account": self._targets.impersonate(sync),
             "entries": [entry.dump() for entry in entries],
             "rollout": rollout.dump() if rollout else None,
         }
@@ -121,7 +124,8 @@ class Orphans:
         owner = Owner(
             name=left["name"], namespace=left["namespace"], application=left["application"], hub_uid=left["hub"]
         )
-        pruner = Pruner(cluster, owner)
+        # As the account that the policy had: what it could not delete, the kubeconfig's own may not for it.
+        pruner = Pruner(cluster, owner, impersonate=left.get("account"))
         with kube_errors("PruneFailed", f"{left['cluster']['kind']}/{left['cluster']['name']}"):
             await pruner.prune(_entries(left))
         if pruner.failure is not None:

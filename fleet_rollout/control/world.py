@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from fleet_rollout.control.engine.steady import SteadyTime
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.queue import Queue
 from fleet_rollout.control.store import Store
@@ -28,6 +29,9 @@ ATTACHED_CLUSTERS = Resource("cluster.kurator.dev", "v1alpha1", "AttachedCluster
 CLUSTERS = Resource("cluster.kurator.dev", "v1alpha1", "Cluster", "clusters", True)
 SECRETS = Resource("", "v1", "Secret", "secrets", True)
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
+
+# A clock that was set forward is believed after so many seconds: what waits for a deadline has them, too.
+PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,11 @@ class World:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     rehearsals: Rehearsals = field(default_factory=Rehearsals)
+    steady: SteadyTime = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steady", SteadyTime(self.now, self.clock))
+
+    def deadline_now(self) -> datetime:
+        """The time for whoever compares a stored time with a limit: a step of the clock ends no wait early."""
+        return self.steady.now(PATIENCE)

@@ -18,6 +18,8 @@ METADATA = frozenset(
         ipaddress.ip_address("fd00:ec2::254"),
         ipaddress.ip_address("fd20:ce::254"),
         ipaddress.ip_address("100.100.100.200"),
+        ipaddress.ip_address("168.63.129.16"),
+        ipaddress.ip_address("192.0.0.192"),
     }
 )
 NAT64 = ipaddress.ip_network("64:ff9b::/96")

@@ -68,5 +68,5 @@ def _is_ours(subject: Object, ref: Ref, own: str) -> bool:
     name = str(subject.get("name") or "")
     if subject.get("kind") == "ServiceAccount":
         return (subject.get("namespace") or ref.namespace) == own and name.startswith(PREFIX)
-    ours = ("system:serviceaccounts", f"system:serviceaccounts:{own}")
+    ours = ("system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{own}")
     return name in ours or name.startswith(f"system:serviceaccount:{own}:{PREFIX}")

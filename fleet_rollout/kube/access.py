@@ -211,7 +211,7 @@ class _Kubeconfig:
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
         try:
-            _refuse_depth(text)
+            self._refuse_bombs(text)
             document = yaml.load(text, LOADER)  # noqa: S506
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)  # the error's own text may quote a credential
@@ -220,6 +220,18 @@ class _Kubeconfig:
         if not isinstance(document, dict):
             raise Terminal(INVALID, f"{self._name}: kubeconfig: not an object with clusters, users and contexts")
         return document
+
+    def _refuse_bombs(self, text: bytes) -> None:
+        """Depth overflows libyaml's stack; a few aliases of aliases, merged, are a billion keys."""
+        depth = 0
+        for event in yaml.parse(text, LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ValueError(f"nested deeper than {DEEPEST} levels")
+            if isinstance(event, yaml.AliasEvent):
+                assert event.start_mark is not None, "PyYAML marks what it has read"
+                fact = f"has a YAML alias (line {event.start_mark.line + 1}); write out what it stands for"
+                raise Terminal(INVALID, f"{self._name}: kubeconfig: {fact}")
 
     def _current(self, document: dict[str, Any]) -> dict[str, Any]:
         wanted = document.get("current-context")
@@ -240,14 +252,6 @@ class _Kubeconfig:
         if value is not None and not isinstance(value, str):
             raise self.invalid(section, field, "is not text; put it in quotes")
         return value or None
-
-
-def _refuse_depth(text: bytes) -> None:
-    depth = 0
-    for event in yaml.parse(text, LOADER):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ValueError(f"nested deeper than {DEEPEST} levels")
 
 
 class _TokenFile(Mapping[str, str]):

@@ -16,6 +16,10 @@ from fleet_rollout.kube.errors import ApiError, Unreachable
 CHECK_SERVER = "check the kubeconfig's server"
 PARTIAL = "PartialObjectMetadata"
 EVENTS = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
+TEXTS = ("name", "namespace", "uid", "resourceVersion")
+MAPS = ("labels", "annotations")
+# A value takes some sixty bytes, however short it is on the wire; a list at its limit has half as many.
+MOST_VALUES = 4_000_000
 
 Object = dict[str, Any]
 
@@ -33,13 +37,15 @@ def page(answer: Any, resource: Resource, cluster: str) -> tuple[list[Object], O
     if not isinstance(answer, dict) or "items" not in answer:
         raise _other(cluster, f"list of {resource.plural}")
     items, metadata = answer["items"] or [], answer.get("metadata") or {}
-    if not isinstance(items, list) or not isinstance(metadata, dict) or not all(map(_is_object, items)):
+    if not isinstance(items, list) or not isinstance(metadata, dict) or not all(map(_is_named, items)):
         raise _other(cluster, f"list of {resource.plural}")
     return items, metadata
 
 
 def event(line: bytes, cluster: str) -> tuple[Any, Object]:
     """Type and object of a watch's line; raises ApiError for an ERROR event."""
+    if holds_too_much(line):
+        raise _no_event(cluster)
     try:
         content = orjson.loads(line)
         kind, obj = content["type"], content["object"]
@@ -48,7 +54,7 @@ def event(line: bytes, cluster: str) -> tuple[Any, Object]:
     if kind == "ERROR" and isinstance(obj, dict):
         code = obj.get("code")
         raise refusal(code if isinstance(code, int) else 500, obj)
-    if not isinstance(kind, str) or kind not in EVENTS or not _is_object(obj):
+    if not isinstance(kind, str) or kind not in EVENTS or not (_is_object if kind == "BOOKMARK" else _is_named)(obj):
         raise _no_event(cluster)
     return kind, obj
 
@@ -66,8 +72,22 @@ def refusal(status: int, body: Any, retry_after: float | None = None) -> ApiErro
     )
 
 
+def holds_too_much(content: bytes) -> bool:
+    """Whether JSON has more than MOST_VALUES values, by the signs that precede one."""
+    return len(content) > MOST_VALUES and sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES
+
+
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("metadata"), dict)
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    return (
+        isinstance(metadata, dict)
+        and all(isinstance(metadata.get(field, ""), str) for field in TEXTS)
+        and all(isinstance(metadata.get(field) or {}, dict) for field in MAPS)
+    )
+
+
+def _is_named(value: Any) -> bool:
+    return _is_object(value) and bool(value["metadata"].get("name"))
 
 
 def _other(cluster: str, kind: str, *, maybe_sent: bool = False) -> Unreachable:

@@ -28,7 +28,7 @@ from prometheus_client import Counter
 from yarl import URL
 
 from fleet_rollout import measures
-from fleet_rollout.kube.answers import refusal
+from fleet_rollout.kube.answers import MOST_VALUES, holds_too_much, refusal
 from fleet_rollout.kube.connector import Connector, shared_trust
 from fleet_rollout.kube.errors import ApiError, Unreachable
 from fleet_rollout.kube.slots import Slots
@@ -38,8 +38,6 @@ JSON = "application/json"
 READS = frozenset({"GET", "HEAD"})
 OBJECT_LIMIT = 8 * 1024**2  # etcd takes about 1.5 MiB; aggregated discovery of a large cluster needs more
 LIST_LIMIT = 64 * 1024**2
-# A value takes some sixty bytes, however short it is on the wire; a list at its limit has half as many.
-MOST_VALUES = 4_000_000
 ERROR_TEXT_LIMIT = 200
 READ_BUFFER = 2**18
 # A websocket's other side may be gone; then nobody answers our goodbye.
@@ -352,7 +350,7 @@ class Transport:
                 f"answered {answer.status} with {answer.content_type}, which is not a Kubernetes API; check the address"
             )
             raise self._unreachable(fact, maybe_sent=changed)
-        if len(body) > MOST_VALUES and body.count(b",") > MOST_VALUES:
+        if holds_too_much(body):
             raise self._unreachable(f"the answer holds more than {MOST_VALUES} values", maybe_sent=changed)
         try:
             return orjson.loads(body)

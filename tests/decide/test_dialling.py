@@ -41,7 +41,11 @@ def test_the_own_machine_and_its_link(text):
     assert not is_metadata_or_multicast(address(text))
 
 
-@pytest.mark.parametrize("text", ["fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "224.0.0.1", "ff02::1"])
+# Azure's and Oracle's, which look like anybody's.
+CLOUDS = ["168.63.129.16", "192.0.0.192"]
+
+
+@pytest.mark.parametrize("text", ["fd00:ec2::254", "fd20:ce::254", "100.100.100.200", *CLOUDS, "224.0.0.1", "ff02::1"])
 def test_metadata_services_and_multicast(text):
     assert is_metadata_or_multicast(address(text))
     assert not is_own_machine(address(text))

@@ -31,6 +31,7 @@ def binding(*subjects, kind="ClusterRoleBinding", **where):
         binding({"kind": "User", "name": "system:serviceaccount:fleet-rollout-system:fleet-rollout-controller"}),
         binding({"kind": "Group", "name": "system:serviceaccounts:fleet-rollout-system"}),
         binding({"kind": "Group", "name": "system:serviceaccounts"}),
+        binding({"kind": "Group", "name": "system:authenticated"}),
         binding(OURS, kind="RoleBinding", namespace="apps"),
         obj(RBAC, "ClusterRole", "fleet-rollout-controller", ""),
     ],

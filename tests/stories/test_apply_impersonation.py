@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 
 SYNC = "web-0-attachedcluster-m1"
@@ -55,6 +56,45 @@ async def test_a_policy_acts_as_its_service_account_and_is_refused_without_right
     await allow(story, "deployer")
     await story.applied(await repository.commit_of(), SYNC)
     await gone(story)
+
+
+async def test_t29_what_a_lost_member_still_had_is_pruned_as_the_account_too(
+    story: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody's kubeconfig may delete later what the policy's account may not delete."""
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start(member_check_interval=0.3)
+    await allow(story, "deployer")
+    await story.application(repository, {"targetNamespace": story.namespace, "serviceAccountName": "deployer"})
+    await story.applied(await repository.commit_of(), SYNC)
+    await story.delete("secrets", "m1-kubeconfig")
+
+    async def is_lost() -> bool:
+        status = (await story.hub.api.get(story.path("attachedclusters", "m1")))["status"]
+        return status["ready"] is False
+
+    await story.until(is_lost)
+    await story.delete("applications", "web")
+    await story.gone("applications", "web")
+
+    member = story.members["m1"]
+    await member.api.delete(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{story.namespace}/rolebindings/story")
+    await story.kubeconfig("m1", member.kubeconfig.read_bytes())
+
+    async def is_refused() -> bool:
+        user = f'User "system:serviceaccount:{story.namespace}:deployer" cannot'
+        return any(user in record.getMessage() for record in caplog.records)
+
+    await story.until(is_refused)
+    assert await story.config_map("m1", "a") is not None
+
+    await allow(story, "deployer")
+
+    async def is_pruned() -> bool:
+        return await story.config_map("m1", "a") is None
+
+    await story.until(is_pruned)
 
 
 async def test_without_a_service_account_the_default_one_is_used(story: Any) -> None:

@@ -265,6 +265,7 @@ async def test_class_8_there_and_back_is_as_fresh(story: Any, namespace: Any) ->
             await story.application(repository, base | change, name=name)
             await story.condition("Ready", ready, name=name, timeout=DEADLINE)
             found.append(await seen(story, name, first, second))
+        assert found[1] != found[0], f"{field}: {pair[1]} has changed nothing"
         assert found[-1] == found[0], f"{field}: {pair[1]} or a bad spec left something behind"
 
     pairs = [(field, pair) for field, pair in TRANSITIONS.items() if pair is not None]

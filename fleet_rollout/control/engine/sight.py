@@ -258,4 +258,5 @@ def _end(watched: _Watched) -> None:
 
 def _version(obj: Object | None) -> int:
     """resourceVersions of one API server are numbers that grow (KEP-5504)."""
-    return int(obj["metadata"].get("resourceVersion") or 0) if obj is not None else 0
+    text = obj["metadata"].get("resourceVersion", "") if obj is not None else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

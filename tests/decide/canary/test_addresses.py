@@ -192,7 +192,17 @@ def check(url, answers, *allowed, own=()):
     check_answers(parse_url(url), answers, read_reach(allowed, own_ranges=own))
 
 
-LOCAL = ["127.0.0.1", "::1", "169.254.169.254", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "fd00:ec2::254"]
+LOCAL = [
+    "127.0.0.1",
+    "::1",
+    "169.254.169.254",
+    "fe80::1%eth0",
+    "0.0.0.0",
+    "::",
+    "224.0.0.1",
+    "fd00:ec2::254",
+    "168.63.129.16",
+]
 HIDDEN = ["::ffff:127.0.0.1", "64:ff9b::a9fe:a9fe", "::7f00:1", "2002:7f00:1::"]
 
 

@@ -122,8 +122,7 @@ def test_row_28_a_refused_field_cannot_hide_behind_a_yaml_merge_or_beside_a_toke
 current-context: c
 contexts: [{{name: c, context: {{cluster: k, user: u}}}}]
 clusters: [{{name: k, cluster: {{server: "https://10.0.0.1"}}}}]
-x: &hidden {{exec: {{command: sh}}}}
-users: [{{name: u, user: {{token: {SECRET}, <<: *hidden}}}}]
+users: [{{name: u, user: {{token: {SECRET}, <<: {{exec: {{command: sh}}}}}}}}]
 """
     assert "user.exec" in refusal(text.encode()).message
 
@@ -155,6 +154,12 @@ def test_the_flag_lets_the_operators_fields_pass(tmp_path):
     assert connection.proxy == "http://proxy:3128"
 
 
+def merge_bomb():
+    """Nine levels of ten merged aliases each: a kilobyte that stands for a billion keys."""
+    levels = [f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 10)}]}}" for level in range(1, 10)]
+    return "\n".join(["a0: &a0 {x: 1}", *levels]).encode()
+
+
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
@@ -165,6 +170,7 @@ def test_the_flag_lets_the_operators_fields_pass(tmp_path):
         (b"[" * 20_000, "not YAML"),
         (b"a: " + b"[" * 500_000 + b"]" * 500_000, "not YAML"),
         (b"\n".join(b"%*sa:" % (depth, b"") for depth in range(2_000)), "not YAML"),
+        (merge_bomb(), "has a YAML alias (line 2)"),
         (kubeconfig(**{"current-context": ""}), "current-context is empty"),
         (kubeconfig(**{"current-context": "absent"}), "contexts has no entry"),
         (kubeconfig(users=[]), "users has no entry"),

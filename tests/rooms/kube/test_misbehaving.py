@@ -129,8 +129,9 @@ async def test_of_ten_gigabytes_little_more_than_the_cap_is_taken(odd, open_clus
     assert server.sent < OBJECT_LIMIT + UNDER_WAY
 
 
-async def test_a_list_of_more_values_than_are_kept_is_not_parsed(odd, open_cluster, settings):
-    server, connection = await odd(misbehaving.sends_more_values_than_bytes_would_tell)
+@pytest.mark.parametrize("item", [b"{}", b"[" * 1000 + b"]" * 1000], ids=["empty objects", "lists in lists"])
+async def test_a_list_of_more_values_than_are_kept_is_not_parsed(odd, open_cluster, settings, item):
+    server, connection = await odd(misbehaving.sends_more_values_than_bytes_would_tell(item))
     error = await fails(open_cluster(connection, settings).list(CONFIG_MAPS))
     assert error.fact == "the answer holds more than 4000000 values"
     assert server.sent < LIST_LIMIT
@@ -161,6 +162,8 @@ async def test_a_list_of_large_pages_ends_at_the_cap_of_the_whole(odd, open_clus
         {"items": ["text"]},
         {"items": [{}]},
         {"items": [{"metadata": []}]},
+        {"items": [{"metadata": {}}]},
+        {"items": [{"metadata": {"name": 7}}]},
         {"items": [], "metadata": "text"},
         {"kind": "ConfigMap", "metadata": {}},
     ],
@@ -260,6 +263,12 @@ class Watching:
         {"type": "ADDED", "object": "text"},
         {"type": "ADDED", "object": {}},
         {"type": "ADDED", "object": {"metadata": 1}},
+        {"type": "ADDED", "object": {"metadata": {"name": ["a"]}}},
+        {"type": "ADDED", "object": {"metadata": {"name": "a", "namespace": {}}}},
+        {"type": "ADDED", "object": {"metadata": {"name": "a", "uid": 7}}},
+        {"type": "MODIFIED", "object": {"metadata": {"name": "a", "resourceVersion": 7}}},
+        {"type": "DELETED", "object": {"metadata": {"name": "a", "labels": ["a"]}}},
+        {"type": "ADDED", "object": {"metadata": {"name": "a", "annotations": "a"}}},
         {"type": "BOOKMARK", "object": {"metadata": None}},
         {"type": "INVENTED", "object": {"metadata": {"name": "a"}}},
         {"type": ["ADDED"], "object": {"metadata": {"name": "a"}}},

@@ -136,6 +136,13 @@ async def test_a_standard_webhooks_key_with_prefix(world, post):
     assert status == 202
 
 
+@pytest.mark.parametrize("token", [b"whsec_", b"whsec_\n"])
+async def test_t40_a_prefix_alone_is_no_key(world, post, token):
+    world.secrets["apps", "hook"] = {"token": token}
+    assert (await post(GITLAB, {"X-Gitlab-Event": "Push Hook"} | standard(GITLAB, b"")))[0] == 401
+    assert world.announced == []
+
+
 async def test_a_ping_is_accepted_and_announces_nothing(world, post):
     body = {"zen": "Keep it logically awesome."}
     assert (await post(body, {"X-GitHub-Event": "ping", "X-Hub-Signature-256": f"sha256={mac(body)}"}))[0] == 202
