@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Literal, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -176,11 +177,11 @@ def is_sane_listing(name: str) -> bool:
     return not any(part == "" or part.startswith(".") for part in name.split("/"))
 
 
-def parse_listing(output: str) -> dict[str, str]:
+def parse_listing(output: bytes) -> dict[str, str]:
     """Names and hashes of `git ls-remote`; Transient("SourceInvalid") where the answer is none."""
     refs: dict[str, str] = {}
-    for line in output.splitlines():
-        commit, tab, name = line.partition("\t")
+    for line in BytesIO(output):  # one at a time: a list of all takes four times the memory
+        commit, tab, name = line.decode("utf-8", "replace").removesuffix("\n").partition("\t")
         if not tab or COMMIT.fullmatch(commit) is None or not is_sane_listing(name):
             raise Transient("SourceInvalid", "the server's list of references holds a name that Git does not allow")
         refs[name] = commit

@@ -31,8 +31,8 @@ from fleet_rollout.sources.git_errors import (
     is_unknown_object,
 )
 
-# A listing of 64 MiB holds about a million references.
-LISTING_CAP = 64 * 1024 * 1024
+# Some 250,000 of the references that were asked for.
+LISTING_CAP = 16 * 1024 * 1024
 LOCAL_SECONDS = 60.0
 # Every fetch adds a pack; a mirror with more of them is cheaper to fetch anew than to repack.
 MOST_PACKS = 50
@@ -81,7 +81,7 @@ class Mirror:
         arguments = ["ls-remote", "--quiet", "--end-of-options", self._remote.url.text, *patterns]
         with self._talking("list remote", seconds) as environment:
             output = self._git.output(arguments, environment, Path("/"), Limits(seconds, LISTING_CAP))
-        return parse_listing(output.decode("utf-8", "replace"))
+        return parse_listing(output)
 
     def has(self, commit: str) -> bool:
         """Whether the commit and its root tree are here."""

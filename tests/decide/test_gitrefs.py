@@ -175,7 +175,7 @@ def test_only_what_is_wanted_is_listed(fields, patterns):
 
 
 def test_a_listing_is_read_and_annotated_tags_are_peeled():
-    refs = gitrefs.parse_listing(f"{C1}\trefs/tags/v1\n{C2}\trefs/tags/v1^{{}}\n{C1}\tHEAD\n")
+    refs = gitrefs.parse_listing(f"{C1}\trefs/tags/v1\n{C2}\trefs/tags/v1^{{}}\n{C1}\tHEAD\n".encode())
     assert gitrefs.peeled(refs, "refs/tags/v1") == C2
     assert gitrefs.peeled(refs, "HEAD") == C1
     assert gitrefs.peeled(refs, "refs/tags/v2") is None
@@ -196,7 +196,7 @@ def test_a_listing_is_read_and_annotated_tags_are_peeled():
 )
 def test_t5_a_listing_with_names_that_climb_is_refused(line):
     with pytest.raises(Transient) as error:
-        gitrefs.parse_listing(line + "\n")
+        gitrefs.parse_listing(f"{line}\n".encode())
     assert error.value.reason == "SourceInvalid"
 
 

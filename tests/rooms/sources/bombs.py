@@ -2,6 +2,7 @@
 
     python -m tests.rooms.sources.bombs archive <file> <folder>
     python -m tests.rooms.sources.bombs repository <url> <folder>
+    python -m tests.rooms.sources.bombs references <url> <folder>
 
 A process of its own: the peak of its memory is nobody else's.
 """
@@ -28,9 +29,9 @@ def archive(what: str, folder: Path) -> None:
         unpack(file, folder, Caps(settings.artifact_max_bytes, settings.artifact_max_files))
 
 
-async def repository(what: str, folder: Path) -> None:
+async def repository(what: str, folder: Path, ref: dict[str, str]) -> None:
     sources = Sources(Settings(data_dir=folder, allow_loopback_sources=True, artifact_address="127.0.0.1:0"))
-    spec = GitRepositorySpec.model_validate({"url": what, "interval": "1m", "ref": {"branch": "main"}})
+    spec = GitRepositorySpec.model_validate({"url": what, "interval": "1m", "ref": ref})
     try:
         await sources.reconcile("apps", "web", spec, None, None)
     finally:
@@ -50,7 +51,8 @@ def main(kind: str, what: str, folder: Path) -> None:
         if kind == "archive":
             archive(what, folder)
         else:
-            asyncio.run(repository(what, folder))
+            ref = {"semver": "*"} if kind == "references" else {"branch": "main"}
+            asyncio.run(repository(what, folder, ref))
     except FleetRolloutError as error:
         reason = error.reason
     print(json.dumps({"reason": reason, "growth": peak() - before}))

@@ -321,6 +321,16 @@ async def test_t16_an_archive_that_unfolds_is_refused_within_bounded_memory(tmp_
     assert found["growth"] < MOST_GROWTH
 
 
+async def test_t16_references_without_end_are_refused_within_bounded_memory(server, tmp_path):
+    repository = await server.repository()
+    commit = await repository.commit({"a.yaml": "a\n"})
+    tags = "".join(f"{commit} refs/tags/v1.0.{number}-{'x' * 40}\n" for number in range(300_000))
+    (repository.path / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted\n{tags}")
+    found = await taken("references", repository.url, tmp_path / "data")
+    assert found["reason"] == "TooLarge"
+    assert found["growth"] < MOST_GROWTH
+
+
 @pytest.mark.parametrize(("size", "names"), [(50_000_000, 200), (1, 100_000)], ids=["10 GB", "100,000 entries"])
 async def test_t16_a_repository_that_unfolds_is_refused_within_bounded_memory(server, tmp_path, size, names):
     repository = await server.repository()
