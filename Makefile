@@ -79,6 +79,7 @@ wheel: setup ## build the wheel twice from the last commit: equal bytes, in buil
 sbom: setup ## write what the service is made of (CycloneDX), with hashes, to build/sbom.json
 	@mkdir -p build
 	$(UV) export --locked --quiet --no-dev --no-emit-project --format cyclonedx1.5 --output-file build/sbom.json > /dev/null
+	@$(RUN) python scripts/sbom.py build/sbom.json
 
 audit: setup ## ask osv.dev for known vulnerabilities of what is locked (needs the internet)
 	$(UV) audit --locked --preview-features audit-command $(ARGS)

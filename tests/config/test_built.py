@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from fleet_rollout.lab.programs import KUSTOMIZE
+
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools/uv/bin/uv")
 UNSAFE = "OSV-TEST-1"
@@ -64,13 +66,16 @@ def test_the_list_of_contents_has_the_service_s_packages_with_their_hashes() -> 
     assert made.returncode == 0, made.stderr
     found = json.loads((ROOT / "build/sbom.json").read_text())
     assert found["bomFormat"] == "CycloneDX"
-    packages = {each["name"]: each for each in found["components"] if each.get("purl")}
+    packages = {each["name"]: each for each in found["components"] if each.get("purl", "").startswith("pkg:pypi/")}
     assert {"kubernetes", "kopf", "gitpython", "pydantic", "prometheus-api-client"} <= set(packages)
     assert "pytest" not in packages
     for each in packages.values():
         sums = [one for reference in each["externalReferences"] for one in reference["hashes"]]
         assert sums, each["name"]
         assert {one["alg"] for one in sums} == {"SHA-256"}, each["name"]
+    programs = {each["purl"] for each in found["components"]} - {each["purl"] for each in packages.values()}
+    assert f"pkg:golang/sigs.k8s.io/kustomize/kustomize/v5@v{KUSTOMIZE}" in programs
+    assert any(each.startswith("pkg:deb/debian/git?") for each in programs)
 
 
 @pytest.fixture
