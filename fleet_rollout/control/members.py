@@ -9,6 +9,9 @@ import random
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
+from fleet_rollout.control.applications import first_fault
 from fleet_rollout.control.canaries import Canaries
 from fleet_rollout.control.hub_writes import HubWrites
 from fleet_rollout.control.loop import Key
@@ -90,9 +93,9 @@ class MemberReconciler:
     async def _show(self, kind: str, obj: dict[str, Any], failure: FleetRolloutError | None) -> None:
         if kind != ATTACHED_CLUSTERS.kind:
             return
-        cluster = AttachedCluster.model_validate(obj)
-        status = member_status(cluster, failure, self._world.now())
-        if status != cluster.status:
+        before = status_of(obj)
+        status = member_status(obj["metadata"].get("generation", 0), before, failure, self._world.now())
+        if status != before:
             if failure is not None:
                 self._world.recorder.warning(obj, failure.reason, failure.message)
             await self._writes.status(ATTACHED_CLUSTERS, obj, status.dump())
@@ -116,7 +119,10 @@ class MemberReconciler:
 def kubeconfig_reference(kind: str, obj: dict[str, Any]) -> tuple[str, str]:
     """Secret and key that hold the kubeconfig of a cluster object."""
     if kind == ATTACHED_CLUSTERS.kind:
-        reference = AttachedCluster.model_validate(obj).spec.kubeconfig
+        try:
+            reference = AttachedCluster.model_validate({**obj, "status": {}}).spec.kubeconfig
+        except ValidationError as error:
+            raise Terminal("InvalidSpec", f"{kind}/{obj['metadata']['name']}: {first_fault(error)}") from error
         return reference.name, reference.key
     name = (obj.get("status") or {}).get("kubeconfigSecretRef")
     if not name:
@@ -124,18 +130,25 @@ def kubeconfig_reference(kind: str, obj: dict[str, Any]) -> tuple[str, str]:
     return str(name), "value"
 
 
-def member_status(cluster: AttachedCluster, failure: FleetRolloutError | None, now: datetime) -> AttachedClusterStatus:
+def status_of(obj: dict[str, Any]) -> AttachedClusterStatus:
+    """What is said of the cluster so far; nothing where it cannot be read, and is written anew."""
+    try:
+        return AttachedClusterStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return AttachedClusterStatus()
+
+
+def member_status(
+    generation: int, said: AttachedClusterStatus, failure: FleetRolloutError | None, now: datetime
+) -> AttachedClusterStatus:
     """Whether the cluster answers, and if not, why.
 
     `lastTransitionTime` is since when it does or does not: a new reason for the same is no transition.
     """
-    generation = cluster.metadata.generation
     reason, message = ("Reachable", "the API server answers") if failure is None else (failure.reason, failure.message)
     wanted: conds.Status = "True" if failure is None else "False"
-    before = conds.get(cluster.status.conditions, conds.READY)
-    changed = conds.set_condition(
-        cluster.status.conditions, conds.READY, wanted, reason, message, generation=generation, now=now
-    )
+    before = conds.get(said.conditions, conds.READY)
+    changed = conds.set_condition(said.conditions, conds.READY, wanted, reason, message, generation=generation, now=now)
     if before is not None and before.status == wanted:
         since = {"last_transition_time": before.last_transition_time}
         changed = [c.model_copy(update=since) if c.type == conds.READY else c for c in changed]
@@ -144,7 +157,5 @@ def member_status(cluster: AttachedCluster, failure: FleetRolloutError | None, n
 
 def lost_since(obj: dict[str, Any]) -> datetime | None:
     """Since when the cluster does not answer, by its status; None where it does."""
-    for condition in (obj.get("status") or {}).get("conditions") or []:
-        if condition["type"] == conds.READY and condition["status"] == "False":
-            return parse_time(condition["lastTransitionTime"])
-    return None
+    ready = conds.get(status_of(obj).conditions, conds.READY)
+    return parse_time(ready.last_transition_time) if ready is not None and ready.status == "False" else None

@@ -12,7 +12,12 @@ import yaml
 from fleet_rollout.lab.lab import LabCluster
 from tests.stories.conftest import CRDS, DEADLINE, Story, config_map, matching
 
-OURS = ("applications.apps.kurator.dev", "clustersyncs.apps.kurator.dev", "fleets.fleet.kurator.dev")
+OURS = (
+    "applications.apps.kurator.dev",
+    "clustersyncs.apps.kurator.dev",
+    "fleets.fleet.kurator.dev",
+    "attachedclusters.cluster.kurator.dev",
+)
 ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -62,6 +67,10 @@ def odd_objects(url: str) -> dict[str, dict[str, dict[str, Any]]]:
     noted = {"reconcile.fluxcd.io/requestedAt": "\u0000\u202e not a time"}
     return {
         "fleets": {"odd-fleet": {"spec": {"clusters": "none", "rolloutEngine": 7}}},
+        "attachedclusters": {
+            "junk-cluster": {"spec": {"kubeconfig": 7}},
+            "junk-conditions": {"spec": {"kubeconfig": {"name": "none"}}, "status": {"conditions": ["x", {}]}},
+        },
         "applications": {
             "junk-duration": junk_duration,
             "junk-status": {**application(url, "fleet"), "status": {"conditions": "none", "syncStatus": 7}},
@@ -78,6 +87,7 @@ def odd_objects(url: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 async def plant(story: Story, url: str) -> None:
     kinds = {"fleets": "Fleet", "applications": "Application", "clustersyncs": "ClusterSync"}
+    kinds["attachedclusters"] = "AttachedCluster"
     for plural, objects in odd_objects(url).items():
         group = story.path(plural).split("/")[2]
         for name, content in objects.items():
@@ -104,11 +114,18 @@ async def test_t43_odd_objects_stall_and_the_others_go_on(odd_story: Story) -> N
         found = [await story.read(name) for name in ("junk-duration", "junk-annotation", "empty")]
         return all(matching(obj, "Stalled", "True", None) for obj in found)
 
+    async def are_explained() -> bool:
+        wanted = {"junk-cluster": "InvalidSpec", "junk-conditions": "KubeconfigMissing"}
+        found = {name: await story.hub.api.get(story.path("attachedclusters", name)) for name in wanted}
+        return all(matching(found[name], "Ready", "False", reason) for name, reason in wanted.items())
+
     await story.until(are_stalled)
     await story.condition("SourceReady", "True", name="junk-status")  # its status is written anew
     fleet_fault = matching(await story.read("junk-annotation"), "Ready", "False", "FleetInvalid")
     assert fleet_fault
     assert fleet_fault["message"].startswith("Fleet/odd-fleet: ")
+
+    await story.until(are_explained)
 
     await story.delete("clustersyncs", "junk-spec")
     await story.hub.api.merge(story.path("clustersyncs", "empty"), {"spec": {"kustomization": None}})
