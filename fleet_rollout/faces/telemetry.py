@@ -73,6 +73,16 @@ class _Fields(logging.Filter):
         return True
 
 
+class _Retries(logging.Filter):
+    """A request that kopf sends again has not failed yet: the last attempt is told as an error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_again = record.name.split(".")[0] == "kopf" and record.getMessage().startswith("Request attempt")
+        if is_again and "; will " in record.getMessage():
+            record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        return True
+
+
 class _Json(JsonFormatter):
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         masked_data: dict[str, Any] = _masked_value(super().process_log_record(log_data))
@@ -102,6 +112,7 @@ def configure_logging(format: str, level: str) -> None:
     """Send all logs to stderr as `json` or `text`, from `level` (debug, info, warning or error) up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Fields())
+    handler.addFilter(_Retries())
     handler.setFormatter(_json() if format == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

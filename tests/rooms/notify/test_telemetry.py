@@ -68,6 +68,25 @@ def test_a_traceback_stays_one_line_of_json(logs):
     assert "ValueError: boom" in json.loads(line)["exception"]
 
 
+@pytest.mark.parametrize(
+    ("message", "level"),
+    [
+        (
+            "Request attempt #1/5 failed; will retry: GET /apis -> ClientConnectionError('Connector is closed.')",
+            "WARNING",
+        ),
+        ("Request attempt #1/5 failed; TCP closed; will re-authenticate: GET /apis", "WARNING"),
+        ("Request attempt #5/5 failed; escalating: GET /apis -> TimeoutError()", "ERROR"),
+        ("Something else has failed", "ERROR"),
+    ],
+)
+def test_what_kopf_tries_again_is_no_error(logs, message, level):
+    lines = logs()
+    logging.getLogger("kopf.objects").error(message)
+    (line,) = lines()
+    assert json.loads(line)["level"] == level
+
+
 def test_text_is_for_people(logs):
     lines = logs("text")
     with log_fields(cluster="m1"):
