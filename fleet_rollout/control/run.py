@@ -114,7 +114,6 @@ class Service:
             log.warning("builds are less confined than they could be: %s", gap)
         lease_hub = Cluster(self._connection, settings)
         leadership = Leadership(lease_hub, settings, artifacts=lambda: self._sources.address)
-        self._health.leadership = leadership
         receiving = Receiving(lease_hub, settings)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(lease_hub.close)
@@ -123,6 +122,7 @@ class Service:
             await self._sources.start(Standby(lease_hub, leadership, settings))
             await stack.enter_async_context(receiving.serve())
             self._health.receiver_url = receiving.url
+            self._health.leadership = leadership  # ready: a Service may lead here from now on
             leading = leadership.run(lambda: self._lead(leadership))
             await until_stopped(leading, self._stop, lambda: self._health.is_leading, settings)
 

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from fleet_rollout.lab.children import LOCALHOST, free_port
+from fleet_rollout.sources import Sources
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, Faults, Hold
 from tests.stories.replicas import Launcher, Replica
@@ -244,6 +245,20 @@ async def announce(run: Run, base: str) -> int:
     url = f"http://{base}/hook/{run.namespace}/hook"
     async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
         return answer.status
+
+
+async def test_no_replica_is_ready_before_it_listens(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service leads to who is ready: nothing may be refused there."""
+    start, seen = Sources.start, []
+
+    async def noting(self: Sources, *given: Any) -> None:
+        seen.append(story.health.leadership)
+        await start(self, *given)
+
+    monkeypatch.setattr(Sources, "start", noting)
+    await story.start()
+    assert seen == [None]
+    assert story.health.leadership is not None
 
 
 async def test_a_standby_serves_artifacts_and_the_receiver(run: Run, second: Any, eventually: Any) -> None:
