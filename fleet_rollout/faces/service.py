@@ -33,6 +33,9 @@ M_MMAP_THRESHOLD, LARGE = -3, 128 * 1024
 M_ARENA_MAX, ARENAS = -8, 1
 
 
+CLOSED = "the handler is closed"
+
+
 class Health(Protocol):
     """What the listener answers from."""
 
@@ -90,9 +93,11 @@ async def _serve(settings: Settings, health: Health, work: Work) -> None:
 
 def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody waited for is logged; but not that uvloop could not finish with a connection that was cut already."""
-    transport = context.get("transport")
-    if isinstance(context.get("exception"), RuntimeError) and transport is not None and transport.is_closing():
-        log.debug("a connection was cut: %s", context["exception"])
+    transport, error = context.get("transport"), context.get("exception")
+    # A transport of uvloop's that was cut between two steps of its end is closed without ever having been closing.
+    is_closed = transport is not None and (transport.is_closing() or str(error).endswith(CLOSED))
+    if isinstance(error, RuntimeError) and is_closed:
+        log.debug("a connection was cut: %s", error)
         return
     loop.default_exception_handler(context)
 

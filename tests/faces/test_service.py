@@ -23,12 +23,13 @@ CLOSED = RuntimeError("unable to perform operation on <TCPTransport closed=True>
     ("context", "is_told"),
     [
         ({"exception": CLOSED, "transport": Connection(is_closing=True)}, False),
-        ({"exception": CLOSED, "transport": Connection(is_closing=False)}, True),
+        ({"exception": CLOSED, "transport": Connection(is_closing=False)}, False),
+        ({"exception": RuntimeError("a bug"), "transport": Connection(is_closing=False)}, True),
         ({"exception": ValueError("a bug"), "transport": Connection(is_closing=True)}, True),
         ({"exception": RuntimeError("a bug")}, True),
         ({}, True),
     ],
-    ids=["cut", "open", "another error", "no connection", "nothing"],
+    ids=["cut", "cut before it was closing", "open", "another error", "no connection", "nothing"],
 )
 async def test_only_the_end_of_a_connection_that_was_cut_is_no_error(
     context: dict[str, Any], is_told: bool, caplog: pytest.LogCaptureFixture
