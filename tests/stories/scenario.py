@@ -228,7 +228,7 @@ class Run:
     async def _as(self, wanted: Object) -> None:
         try:
             async with asyncio.timeout(DEADLINE):
-                while await self._is_writing() or await self.picture() != wanted:
+                while await self._is_writing() or not await self.is_done() or await self.picture() != wanted:
                     await self._next_write()
         except TimeoutError:
             lines = "\n".join(differences(wanted, await self.picture()))
