@@ -106,7 +106,7 @@ class Service:
         self._stop = stop
         self._connection = connect(settings)
         self._sources = Sources(settings)
-        self._renderer = Renderer(settings)
+        self._renderer = Renderer(settings, folder=self._sources.store.scratch_folder)
 
     async def run(self) -> None:
         settings = self._settings

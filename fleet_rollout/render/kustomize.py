@@ -42,11 +42,17 @@ MOST_KEPT = 24 * 1024 * 1024
 
 
 class Renderer:
-    """Builds with the kustomize found on this machine, or with `program`; `close` when done."""
+    """Builds with the kustomize found on this machine, or with `program`, below `folder`; `close` when done.
 
-    def __init__(self, settings: Settings, program: programs.Program | None = None) -> None:
+    A killed process leaves its builds behind: `folder` is one that is emptied at the next start.
+    """
+
+    def __init__(
+        self, settings: Settings, program: programs.Program | None = None, *, folder: Path | None = None
+    ) -> None:
         self._settings = settings
         self._program = program
+        self._folder = folder
         self._slots = asyncio.Semaphore(settings.render_workers)
         self._threads = ThreadPoolExecutor(settings.render_workers, thread_name_prefix="render")
         self._builds: SingleFlight[Objects] = SingleFlight(MOST_KEPT)
@@ -81,7 +87,8 @@ class Renderer:
             BUILD_DURATION.labels(result=result).observe(time.monotonic() - started)
 
     async def _rendered(self, tree: Path, spec: KustomizationSpec) -> tuple[Objects, int]:
-        with tempfile.TemporaryDirectory(prefix="fleet-rollout-build-", ignore_cleanup_errors=True) as folder:
+        private = tempfile.TemporaryDirectory(prefix="build-", dir=self._folder, ignore_cleanup_errors=True)
+        with private as folder:
             root = Path(folder)
             async with self._slots:
                 layout = await self._threaded(self._prepare, tree, spec, root)

@@ -16,6 +16,7 @@ from fleet_rollout.render.objects import compacted
 from fleet_rollout.render.overlay import PORTION
 from fleet_rollout.render.tree import Tree
 from fleet_rollout.settings import Settings
+from fleet_rollout.sources.store import ArtifactStore
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: apps}\n"
 
@@ -334,3 +335,17 @@ async def test_a_program_that_went_away_is_a_matter_of_time(artifact, tmp_path):
     artifact.put("a.yaml").program = programs.Program(tmp_path / "gone")
     with pytest.raises(Transient, match="is no longer where it was found"):
         await artifact.build()
+
+
+async def test_builds_of_the_service_lie_where_the_next_start_clears(artifact, wrapped, policy, tmp_path):
+    """A process that is killed removes nothing; its Pod's volumes outlive it."""
+    settings = replace(Settings(), data_dir=tmp_path / "data", allow_unconfined_builds=True)
+    scratch = ArtifactStore(settings).scratch_folder
+    seen = tmp_path / "seen"
+    render = Renderer(settings, wrapped(f"/bin/ls {scratch} >{seen}").program, folder=scratch)
+    await render.build(artifact.put("a.yaml").root, "d1", policy())
+    render.close()
+    (left,) = seen.read_text().split()
+    assert not list(scratch.iterdir())
+    (scratch / left / "tree").mkdir(parents=True)
+    assert not list(ArtifactStore(settings).scratch_folder.iterdir())
