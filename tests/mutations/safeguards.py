@@ -204,4 +204,41 @@ SAFEGUARDS = (
         "if _defines_ours(obj, ref):",
         ("tests/decide/test_host.py",),
     ),
+    Safeguard(
+        "a build is confined",
+        "fleet_rollout/render/program.py",
+        "return None if is_free else Confinement((root, program.path))",
+        "return None",
+        ("tests/test_confinement.py::test_a_build_is_confined",),
+    ),
+    Safeguard(
+        "an answer of millions of values is not parsed",
+        "fleet_rollout/kube/answers.py",
+        'return len(content) > MOST_VALUES and sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES',
+        "return False",
+        ("tests/rooms/kube/test_misbehaving.py::test_a_list_of_more_values_than_are_kept_is_not_parsed",),
+    ),
+    Safeguard(
+        "what a lost member still had is pruned as the policy's account",
+        "fleet_rollout/control/orphans.py",
+        '"account": self._targets.impersonate(sync),',
+        '"account": None,',
+        (
+            "tests/stories/test_apply_impersonation.py::test_t29_what_a_lost_member_still_had_is_pruned_as_the_account_too",
+        ),
+    ),
+    Safeguard(
+        "a member's objects have names",
+        "fleet_rollout/kube/answers.py",
+        'return _is_object(value) and bool(value["metadata"].get("name"))',
+        "return _is_object(value)",
+        ("tests/rooms/kube/test_answers_properties.py",),
+    ),
+    Safeguard(
+        "an archive holds files and folders alone",
+        "fleet_rollout/sources/archive.py",
+        "if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):",
+        "if False:",
+        ("tests/rooms/sources/test_hostile_bytes.py",),
+    ),
 )
