@@ -243,6 +243,68 @@ async def test_a_missing_right_does_not_pass_the_story_s_check(
     await hub.api.delete(f"/api/v1/namespaces/{home}")
 
 
+async def curtailed(member: LabCluster, home: str, taken: Use) -> bytes:
+    """The kubeconfig of an account with the rights of config/member in the namespace `home`, without one."""
+    documents = []
+    for folder in ("member/base", "member/tenant"):
+        built = await member.kubectl("kustomize", str(CONFIG / folder))
+        documents += [obj for obj in yaml.safe_load_all(built) if "AdmissionPolicy" not in obj["kind"]]
+    for obj in documents:
+        if obj["kind"].startswith("Cluster"):
+            obj["metadata"]["name"] = f"{home}-{obj['metadata']['name']}"
+        for place in (obj["metadata"], *obj.get("subjects", [])):
+            place["namespace"] = home
+        if obj["kind"] == "Namespace":
+            obj["metadata"]["name"] = home
+        if obj["kind"] == "ClusterRoleBinding":
+            obj["roleRef"]["name"] = f"{home}-{obj['roleRef']['name']}"
+        for rule in obj.get("rules", []):
+            if taken.group in rule["apiGroups"] and taken.resource in rule["resources"]:
+                rule["verbs"] = [verb for verb in rule["verbs"] if verb != taken.verb] or ["get"]
+    await member.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(documents))
+    return await member.service_account_kubeconfig(home, SYNC.partition(":")[2])
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [Use("flagger.app", "canaries", "patch"), Use("", "serviceaccounts", "impersonate")],
+    ids=lambda use: use.verb,
+)
+async def test_a_right_that_a_member_does_not_give_is_missed(
+    guarded: Lab, launcher: Launcher, tmp_path: Path, eventually: Any, taken: Use
+) -> None:
+    """The first half of the story with one verb less: the refusal is in the audit log and in the Application."""
+    hub, member, home = guarded.hub, guarded.clusters["m1"], f"no-{taken.verb}"
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(await hub.service_account_kubeconfig(*CONTROLLER.split(":")))
+    await ensure_namespace(hub, home)
+    await attach(hub, home, "m1", await curtailed(member, home, taken))
+    repository = await guarded.git.create(home)
+    await repository.commit({file: text.replace(TENANT, home) for file, text in content().items()})
+    rollout = yaml.safe_load(yaml.safe_dump(ROLLOUT).replace(TENANT, home))
+    policy = {"serviceAccountName": "deployer", "force": False}
+    app = application(home, repository.url, kustomization=policy, rollout=rollout)
+    where = path(home, "applications", "web")
+    words = f"cannot {taken.verb}"  # an API server that knows constrained impersonation names another resource
+    async with launcher.program(kubeconfig=kubeconfig, data_dir=tmp_path / "data", retry_max=1.0):
+        await hub.api.apply(where, app, manager="story")
+
+        async def is_said() -> bool:
+            return words in yaml.safe_dump((await hub.api.get(where)).get("status"), width=10**6)
+
+        await eventually(is_said)
+        found = refusals(list(audited(member, f"{home}:{SYNC.partition(':')[2]}")))
+        assert any(words in line for line in found), found
+        await attach(hub, home, "m1", await member.service_account_kubeconfig(*SYNC.split(":")))
+        await hub.api.delete(where)
+
+        async def is_gone() -> bool:
+            return await hub.api.find(where) is None
+
+        await member.api.delete(f"/api/v1/namespaces/{home}")
+        await eventually(is_gone)
+
+
 async def test_29_without_an_impersonated_account_the_member_takes_nothing(
     guarded: Lab, launcher: Launcher, tmp_path: Path, eventually: Any
 ) -> None:
