@@ -97,6 +97,7 @@ class Request:
     """One request, and the connection to answer on."""
 
     def __init__(self, server: Misbehaving, writer: asyncio.StreamWriter, target: str) -> None:
+        self.target = target
         self.is_watch = "watch=1" in target
         self._server = server
         self._writer = writer
@@ -216,6 +217,19 @@ def watched(way: Way) -> Way:
     return answer
 
 
+def at_a_glance_well(way: Way) -> Way:
+    """Passes the check of a member, and answers all else in this way."""
+
+    async def answer(request: Request) -> None:
+        if request.target.endswith("/namespaces/kube-system"):
+            metadata = {"name": "kube-system", "uid": "u", "resourceVersion": "1"}
+            await request.answer({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata})
+        else:
+            await way(request)
+
+    return answer
+
+
 def events(*content: Any) -> Way:
     """A watch with these events, and then nothing more."""
 
@@ -248,6 +262,13 @@ MEMBERS: dict[str, tuple[Way, dict[str, Any]]] = {
     "otherkind": (answers({"kind": "Pod"}), {}),
     "redirecting": (redirects("https://127.0.0.1:9/"), {}),
     "expired": (hangs, {"lifetime": datetime.timedelta(days=-1)}),
+    "later-hanging": (at_a_glance_well(hangs), {}),
+    "later-resetting": (at_a_glance_well(resets), {}),
+    "later-trickling": (at_a_glance_well(trickles), {}),
+    "later-page": (at_a_glance_well(shows_a_page), {}),
+    "later-huge": (at_a_glance_well(sends_ten_gigabytes), {}),
+    "later-endless": (at_a_glance_well(lists_without_end(1)), {}),
+    "later-redirecting": (at_a_glance_well(redirects("https://127.0.0.1:9/")), {}),
 }
 
 

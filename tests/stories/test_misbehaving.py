@@ -25,6 +25,16 @@ SAID = {
     "redirecting": "put the final address into the kubeconfig",
     "expired": "has expired; renew it",
 }
+# What the rows say of those that pass the check of a member, and fail when they are asked for more.
+SAID_LATER = {
+    "later-hanging": "no answer within 2 s",
+    "later-resetting": "the connection was cut",
+    "later-trickling": "no answer within 2 s",
+    "later-page": "which is not a Kubernetes API; check the address",
+    "later-huge": "",  # larger than 64 MiB, or not within 2 s
+    "later-endless": "its list of kinds is not one of a Kubernetes API; check the kubeconfig's server",
+    "later-redirecting": "put the final address into the kubeconfig",
+}
 # MiB that it may take to refuse all of that; the huge answer has ten thousand.
 MOST_GROWTH = 256
 
@@ -57,6 +67,9 @@ async def test_members_that_misbehave_harm_no_other(story: Any, fleet: None) -> 
     for name, said in SAID.items():
         await attached_says(story, name, f"AttachedCluster/{name}: ", said)
         await story.row(f"web-0-attachedcluster-{name}", ready="False", message=f"AttachedCluster/{name}: ")
+    for name, said in SAID_LATER.items():
+        await story.row(f"web-0-attachedcluster-{name}", ready="False", message=f"AttachedCluster/{name}: ")
+        await story.row(f"web-0-attachedcluster-{name}", ready="False", message=said)
     ready = await story.condition("Ready", "False")
     assert not any(f"AttachedCluster/{name}" in ready["message"] for name in WELL)
 
