@@ -162,6 +162,18 @@ async def sends_ten_gigabytes_in_ten_megabytes(request: Request) -> None:
         await request.send(other)
 
 
+def sends_without_end(size: int) -> Way:
+    """So many bytes of an answer whose length nobody knows, and then nothing more."""
+
+    async def way(request: Request) -> None:
+        await request.begin("200 OK", "application/json", "Connection: close")
+        for _ in range(size // len(PIECE)):
+            await request.send(PIECE)
+        await asyncio.Event().wait()
+
+    return way
+
+
 def sends_more_values_than_bytes_would_tell(item: bytes) -> Way:
     """Small to send and large to keep: millions of empty objects or lists, as many of `item` as it takes."""
     items = b",".join([item] * (5_000_000 // (item.count(b"[") or 1)))

@@ -125,6 +125,7 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(total=limits.request, sock_connect=limits.connect)
         is_hub = connection.name == HUB
         self._in_flight = Slots(limits.in_flight, always=limits.in_flight if is_hub else 1)
+        self._large = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
         self._websockets: aiohttp.ClientSession | None = None
         self._is_closed = False
@@ -310,14 +311,28 @@ class Transport:
         return self._websockets
 
     async def _read(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
+        """The body. Of those larger than an object one at a time: a member takes the memory of one, not of many."""
+        self._check_size(answer.content_length or 0, limit)
         chunks: list[bytes] = []
-        size = 0
+        size = await self._more(answer, chunks, 0, min(limit, OBJECT_LIMIT))
+        if size > OBJECT_LIMIT:
+            async with self._large:
+                size = await self._more(answer, chunks, size, limit)
+        self._check_size(size, limit)
+        return b"".join(chunks)
+
+    async def _more(self, answer: aiohttp.ClientResponse, chunks: list[bytes], size: int, enough: int) -> int:
+        """Read to the end, or until there are more than `enough` bytes; how many there are."""
         async for chunk in answer.content.iter_any():
             chunks.append(chunk)
             size += len(chunk)
-            if size > limit:
-                raise self._unreachable(f"the answer is larger than {limit >> 20} MiB", maybe_sent=True)
-        return b"".join(chunks)
+            if size > enough:
+                break
+        return size
+
+    def _check_size(self, size: int, limit: int) -> None:
+        if size > limit:
+            raise self._unreachable(f"the answer is larger than {limit >> 20} MiB", maybe_sent=True)
 
     async def _lines(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         """Bytes that do not become a line in time are silence, too."""

@@ -129,6 +129,30 @@ async def test_of_ten_gigabytes_little_more_than_the_cap_is_taken(odd, open_clus
     assert server.sent < OBJECT_LIMIT + UNDER_WAY
 
 
+async def test_of_a_length_that_is_too_large_nothing_is_read(odd, open_cluster, settings):
+    server, connection = await odd(misbehaving.sends_ten_gigabytes)
+    error = await fails(open_cluster(connection, settings).list(CONFIG_MAPS))
+    assert error.fact == "the answer is larger than 64 MiB"
+    assert server.sent < UNDER_WAY
+
+
+async def test_large_answers_of_one_member_are_read_one_after_another(odd, open_cluster, settings):
+    """Two lists at once, each of which may grow: the memory of one, and the beginning of the other."""
+    large = LIST_LIMIT - 4 * 1024**2
+    server, connection = await odd(misbehaving.sends_without_end(large))
+    cluster = open_cluster(connection, settings)
+    lists = [asyncio.create_task(cluster.list(CONFIG_MAPS)) for _ in range(2)]
+    async with asyncio.timeout(DEADLINE):
+        sent = -1
+        while server.requests < 2 or server.sent != sent:
+            sent = server.sent
+            await asyncio.sleep(0.5)
+    assert large + OBJECT_LIMIT < sent < large + OBJECT_LIMIT + UNDER_WAY
+    for each in lists:
+        each.cancel()
+    await asyncio.gather(*lists, return_exceptions=True)
+
+
 @pytest.mark.parametrize("item", [b"{}", b"[" * 1000 + b"]" * 1000], ids=["empty objects", "lists in lists"])
 async def test_a_list_of_more_values_than_are_kept_is_not_parsed(odd, open_cluster, settings, item):
     server, connection = await odd(misbehaving.sends_more_values_than_bytes_would_tell(item))
