@@ -234,11 +234,4 @@ SAFEGUARDS = (
         "return _is_object(value)",
         ("tests/rooms/kube/test_answers_properties.py",),
     ),
-    Safeguard(
-        "an archive holds files and folders alone",
-        "fleet_rollout/sources/archive.py",
-        "if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):",
-        "if False:",
-        ("tests/rooms/sources/test_hostile_bytes.py",),
-    ),
 )
