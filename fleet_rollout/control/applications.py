@@ -211,7 +211,7 @@ class ApplicationReconciler:
         started = self._world.clock()
         status = application_status(
             seen.app,
-            source=self._artifacts.view(key).status or None,
+            source=self._artifacts.status(key, seen.app) or None,
             syncs=self._parse(obj).syncs,
             plan=plan,
             previous=previous,

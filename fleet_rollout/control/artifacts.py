@@ -39,6 +39,9 @@ class SourceView:
     status: dict[str, Any] = field(default_factory=dict)
     artifact: Artifact | None = None
     generation: int = 0
+    spec: GitRepositorySpec | None = (
+        None  # whose content this is, or that is suspended; of a later one nothing is known
+    )
 
 
 class ArtifactReconciler:
@@ -59,6 +62,13 @@ class ArtifactReconciler:
         if view is None or view.uid != uid:
             view = self._views[key] = SourceView(uid, status=source_in(obj))
         return view
+
+    def status(self, key: Key, app: Application) -> dict[str, Any]:
+        """The source's status; an edit of anything else leaves it as fresh as it was."""
+        view = self.view(key)
+        if view.spec is None or view.spec != app.spec.source.git_repository:
+            return view.status
+        return view.status | {"observedGeneration": app.metadata.generation}
 
     async def reconcile(self, key: Key) -> float | None:
         obj = self._world.store.get(APPLICATIONS.plural, key)
@@ -87,7 +97,7 @@ class ArtifactReconciler:
         view = self.view(key)
         handled = app.metadata.annotations.get(REQUESTED_AT)
         status = source_status.suspended(view.status or None, generation=app.metadata.generation, handled=handled)
-        self._show(key, replace(view, status=status))
+        self._show(key, replace(view, status=status, spec=app.spec.source.git_repository))
 
     async def _fetch(self, key: Key, app: Application, spec: GitRepositorySpec) -> None:
         view = self.view(key)
@@ -106,7 +116,7 @@ class ArtifactReconciler:
             message = f"stored artifact for commit '{_subject(seen.subject)}'"
             reason = "NewArtifact" if seen.changed else "Succeeded"
             self._world.recorder.normal(self._world.store.get(APPLICATIONS.plural, key), reason, message)
-        self._show(key, SourceView(app.metadata.uid, status, seen.artifact, app.metadata.generation))
+        self._show(key, SourceView(app.metadata.uid, status, seen.artifact, app.metadata.generation, spec))
 
     async def tree(self, key: Key, wanted: WantedArtifact) -> Path:
         """The unpacked content that a ClusterSync of Application `key` wants; made again where this disk lacks it."""
@@ -174,7 +184,8 @@ class ArtifactReconciler:
         )
         if status["conditions"] != before:
             self._world.recorder.warning(obj, error.reason, error.message)
-        self._show(key, replace(view, status=status, generation=metadata.get("generation", 0)))
+        spec = view.spec if view.spec is not None and view.spec == _spec_of(obj) else None
+        self._show(key, replace(view, status=status, generation=metadata.get("generation", 0), spec=spec))
 
     def _show(self, key: Key, view: SourceView) -> None:
         if self._views.get(key) != view:
@@ -200,6 +211,13 @@ def artifact_of(status: dict[str, Any]) -> Artifact | None:
     """The artifact that a source's status names."""
     artifact = status.get("artifact")
     return Artifact.from_status(artifact) if artifact else None
+
+
+def _spec_of(obj: dict[str, Any]) -> GitRepositorySpec | None:
+    try:
+        return Application.model_validate(obj).spec.source.git_repository
+    except ValidationError:
+        return None
 
 
 def _pinned(sync: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ Status = dict[str, Any]
 ENTRY_BYTES = 40
 # Room for conditions (their messages are cut) and counts beside the rows.
 RESERVED = 4096
+FETCHING = Standing("Unknown", "Progressing", "the source is being fetched")
 FAILED_VERDICTS = (Verdict.FAILED,)
 
 
@@ -172,11 +173,15 @@ def _without_content(whole: _Whole) -> Standing | None:
     source = whole.source or {}
     ready, stalled = _source_conditions(source)
     if ready is None or ready.status != "False":
-        return None if source.get("artifact") else Standing("Unknown", "Progressing", "the source is being fetched")
-    is_older = int(source.get("observedGeneration", -1)) < whole.application.metadata.generation
-    if source.get("artifact") and not stalled and not is_older:
+        return None if source.get("artifact") and not _is_older(whole) else FETCHING
+    if source.get("artifact") and not stalled and not _is_older(whole):
         return None  # the host is away for a while; what it had is still what is wanted
     return Standing("False", ready.reason, ready.message, stalled)
+
+
+def _is_older(whole: _Whole) -> bool:
+    """Whether the source was edited since it was looked at."""
+    return int((whole.source or {}).get("observedGeneration", -1)) < whole.application.metadata.generation
 
 
 def _unfinished(whole: _Whole) -> Standing | None:
@@ -226,8 +231,8 @@ def _source_ready(whole: _Whole) -> Standing:
         )
         return Standing("False", "NotSupportedYet", found.message if found else "only gitRepository is carried out yet")
     ready, _ = _source_conditions(whole.source or {})
-    if ready is None:
-        return Standing("Unknown", "Progressing", "the source is being fetched")
+    if ready is None or (ready.status == "True" and _is_older(whole)):
+        return FETCHING
     return Standing(ready.status, ready.reason, ready.message)
 
 

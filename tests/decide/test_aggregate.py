@@ -503,6 +503,7 @@ STALLED = condition("Stalled", "True", "InvalidURL", "x", 2)
         (source(None, REFUSED, STALLED), ("False", "GitOperationFailed", "False")),
         # A host that is away for a while changes nothing; an edit that cannot be fetched does (G 9).
         (source(C1, REFUSED), ("True", "ReconciliationSucceeded", "False")),
+        (source(C1, generation=1), ("Unknown", "Progressing", "True")),
         (source(C1, REFUSED, generation=1), ("False", "GitOperationFailed", "True")),
         (source(C1, REFUSED, STALLED), ("False", "GitOperationFailed", "False")),
     ],

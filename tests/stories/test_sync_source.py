@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.stories.conftest import matching
+
 SYNC = "web-0-attachedcluster-m1"
 
 
@@ -123,6 +125,49 @@ async def test_a_look_that_finds_nothing_new_changes_nothing_but_the_request(sto
     assert after.pop("lastHandledReconcileAt") == "x"
     assert after == source_of(before)
     assert sorted(await story.events()) == events
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [lambda other, commit: {"url": other.url}, lambda other, commit: {"ref": {"commit": commit}}],
+    ids=["url", "ref"],
+)
+async def test_an_edited_source_is_not_ready_before_it_was_looked_at(story: Any, edit: Any) -> None:
+    """`kubectl wait --for=condition=Ready` after an edit waits for what the edit asks for."""
+    repository = await story.git_repo({"a.yaml": config_map("a", version="1")})
+    earlier = await repository.commit_of()
+    await repository.commit({"a.yaml": config_map("a", version="2")})
+    other = await story.git_repo({"a.yaml": config_map("a", version="3")})
+    await story.fleet("m1")
+    await story.start(status_interval=0.0)
+    policy = {"targetNamespace": story.namespace}
+    await story.application(repository, policy)
+    await story.condition("Ready", "True")
+    before = await story.read()
+    changes = edit(other, earlier)
+    await story.application(repository, policy, source=changes)
+    await story.condition("Ready", "True")
+    wanted = earlier if "ref" in changes else await other.commit_of()
+    for version in await story.versions(before):
+        if matching(version, "Ready", "True", None) or matching(version, "SourceReady", "True", None):
+            assert version["status"]["revision"].endswith(wanted)
+
+
+async def test_an_edit_beside_the_source_asks_the_source_nothing(story: Any) -> None:
+    """A policy is edited while the host is away: what it had is what is wanted, now and after a restart."""
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace})
+    await story.condition("Ready", "True")
+    asked = len(repository.requests())
+    await story.application(repository, {"targetNamespace": story.namespace, "commonMetadata": {"labels": {"a": "b"}}})
+    await story.condition("Ready", "True")
+    assert (await story.config_map("m1", "a"))["metadata"]["labels"]["a"] == "b"
+    assert len(repository.requests()) == asked
+    await story.stop()
+    await story.start()
+    await story.condition("Ready", "True")
 
 
 async def test_a_source_that_recovers_says_so_once(story: Any) -> None:

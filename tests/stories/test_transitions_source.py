@@ -35,6 +35,8 @@ DESTINATION = {
     "fleet": ("fleet", "gold"),
     "clusterSelector": (None, GOLD),
 }
+# Fields that say how and when something is fetched, or who may: what was fetched stays the same.
+UNSEEN = {"interval", "timeout", "secretRef", "gitImplementation", "accessFrom", "suspend"}
 
 
 def properties(*path: str) -> set[str]:
@@ -89,6 +91,8 @@ async def test_class_8_there_and_back_is_as_fresh(story: Any) -> None:
             )
             await story.condition("Ready", ready, name=name, timeout=DEADLINE)
             pictures.append(await seen(story, name))
+        if pictures[0] == pictures[1] and not second.keys() <= UNSEEN:
+            return f"{first} -> {second} changes nothing"
         left = differences(pictures[0], pictures[-1])
         return f"{first} -> {second}: {left}" if left else None
 
