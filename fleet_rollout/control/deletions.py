@@ -98,7 +98,8 @@ class Deletions:
     def _has_time(self, sync: ClusterSync) -> bool:
         """Whether termination may still be awaited: a finalizer that nobody removes must not keep ours for ever."""
         since = parse_time(sync.metadata.deletion_timestamp or rfc3339(self._world.now()))
-        return (self._world.deadline_now() - since).total_seconds() < health_deadline(sync)
+        limit = health_deadline(sync)
+        return (self._world.deadline_now(limit) - since).total_seconds() < limit
 
     def _is_lost(self, sync: ClusterSync, error: Transient) -> bool:
         """Whether to stop waiting: at once where the way to the member is gone, else after `member_give_up` seconds."""
@@ -113,7 +114,8 @@ class Deletions:
             since = self._world.members.lost_since(reference.kind, reference.name, sync.metadata.namespace)
         if since is None:
             return False
-        return (self._world.deadline_now() - since).total_seconds() >= self._world.settings.member_give_up
+        limit = self._world.settings.member_give_up
+        return (self._world.deadline_now(limit) - since).total_seconds() >= limit
 
     async def _release(self, draft: Draft) -> None:
         await self._writes.finalizer(CLUSTER_SYNCS, draft.obj, present=False)

@@ -238,10 +238,11 @@ class Objects:
             return
         if not is_awaited:
             self._await_health(draft)
-        seconds = decide.attempt_seconds(draft.status, self._world.deadline_now())
+        limit = decide.health_deadline(sync)
+        seconds = decide.attempt_seconds(draft.status, self._world.deadline_now(limit))
         if verdict.failed:
             raise HealthCheckFailed(seconds, f"failed early due to stalled resources: [{', '.join(verdict.failed)}]")
-        if seconds > decide.health_deadline(sync):
+        if seconds > limit:
             raise HealthCheckFailed(seconds, f"timeout waiting for: [{', '.join(verdict.waiting)}]")
 
     def _await_health(self, draft: Draft) -> None:

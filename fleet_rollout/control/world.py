@@ -30,9 +30,6 @@ CLUSTERS = Resource("cluster.kurator.dev", "v1alpha1", "Cluster", "clusters", Tr
 SECRETS = Resource("", "v1", "Secret", "secrets", True)
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
 
-# A clock that was set forward is believed after so many seconds: what waits for a deadline has them, too.
-PATIENCE = 600.0
-
 
 @dataclass(frozen=True)
 class Queues:
@@ -66,6 +63,6 @@ class World:
     def __post_init__(self) -> None:
         object.__setattr__(self, "steady", SteadyTime(self.now, self.clock))
 
-    def deadline_now(self) -> datetime:
-        """The time for whoever compares a stored time with a limit: a step of the clock ends no wait early."""
-        return self.steady.now(PATIENCE)
+    def deadline_now(self, limit: float) -> datetime:
+        """The time for whoever waits for `limit` seconds since a stored time: no step of the clock ends that early."""
+        return self.steady.now(limit)

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import aiohttp
 import pytest
 import yaml
 
+from fleet_rollout.control import world
 from fleet_rollout.control.run import Health, run
 from fleet_rollout.lab import flagger
 from fleet_rollout.lab.lab import LabCluster
@@ -59,6 +61,24 @@ async def story(
         yield told
     finally:
         await told.end()
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the service's wall clock so many hours ahead."""
+    ahead = timedelta()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + ahead
+
+    def set_(hours: float) -> None:
+        nonlocal ahead
+        ahead = timedelta(hours=hours)
+
+    monkeypatch.setattr(world, "datetime", Clock)
+    return set_
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fleet_rollout.control.deletions import Deletions
 from fleet_rollout.lab.cluster import kubeconfig
 from fleet_rollout.lab.lab import LabCluster
 
@@ -168,6 +169,38 @@ async def test_giving_up_on_a_lost_member(story: Any, fleet: LabCluster) -> None
         return not (await story.config_map("hub", ORPHANS)).get("data")
 
     await story.until(is_settled)
+    assert await story.config_map("spare", "a") is None
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_class_6_a_clock_that_is_set_gives_up_no_member(
+    story: Any, fleet: LabCluster, set_clock: Any, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Trust 2, class 6: an hour that nobody has waited through is no quarter of an hour's wait."""
+    looks, look = [0], Deletions._is_lost
+
+    def counted(self: Deletions, *given: Any) -> bool:
+        looks[0] += 1
+        return look(self, *given)
+
+    monkeypatch.setattr(Deletions, "_is_lost", counted)
+    repository = await started(story, member_give_up=900.0)
+    await story.applied(await repository.commit_of(), LOST, *HEALTHY)
+    await fleet.stop()
+    await cluster_is(story, False, "ClusterUnreachable")
+    await story.delete("applications", "web")
+    await story.gone("clustersyncs", *HEALTHY)
+    set_clock(hours)
+    before = looks[0]
+
+    async def is_looked_at_again() -> bool:
+        return looks[0] >= before + 2
+
+    await story.until(is_looked_at_again)
+    assert await story.sync(LOST)
+    assert await story.config_map("hub", ORPHANS) is None
+    await fleet.start()
+    await story.gone("applications", "web")
     assert await story.config_map("spare", "a") is None
 
 

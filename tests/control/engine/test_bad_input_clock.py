@@ -113,6 +113,26 @@ def test_the_time_of_deadlines(looks: list[tuple[float, float]], expected: float
     assert (found[-1] - START).total_seconds() == expected
 
 
+def test_each_is_as_patient_as_it_waits() -> None:
+    """Of two that ask the same, one waits for a minute and one for a quarter of an hour."""
+    clock, set_by = 0.0, 0.0
+    steady = SteadyTime(lambda: START + timedelta(seconds=clock + set_by), lambda: clock)
+
+    def says(patience: float) -> float:
+        return (steady.now(patience) - START).total_seconds()
+
+    clock, set_by = 10.0, HOUR
+    assert (says(60), says(900)) == (10, 10)
+    clock = 100.0
+    assert (says(60), says(900)) == (HOUR + 100, 100)
+    set_by = 2 * HOUR
+    assert (says(60), says(900)) == (HOUR + 100, 100)
+    clock = 911.0
+    assert (says(60), says(900)) == (2 * HOUR + 911, HOUR + 911)
+    clock = 1001.0
+    assert (says(60), says(900)) == (2 * HOUR + 1001, 2 * HOUR + 1001)
+
+
 async def test_a_clock_that_is_set_passes_no_deadline(place: Any, member: LabCluster, script: Script) -> None:
     scene = Scene(member, await place())
     await scene.bring(iterations=9)

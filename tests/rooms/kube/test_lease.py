@@ -6,9 +6,12 @@ import asyncio
 import dataclasses
 import time
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 
+from fleet_rollout.kube import lease
 from fleet_rollout.kube.client import Resource
 from fleet_rollout.kube.lease import LEASES, Leadership, NotLeading, boottime
 
@@ -155,7 +158,31 @@ async def test_a_leader_that_was_suspended_may_not_send_before_it_has_won_a_new_
         assert leader.leadership.epoch == 2
 
 
-async def test_a_standby_waits_for_the_whole_term_of_a_leader_that_died(admin, short, eventually):
+@pytest.fixture(params=[0, 1, -1], ids="{:+}h".format)
+def hours(request, monkeypatch) -> int:
+    """What the clocks of leaders are ahead."""
+    monkeypatch.setattr(lease, "datetime", Mock(now=lambda tz: datetime.now(tz) + timedelta(hours=request.param)))
+    return request.param
+
+
+async def test_class_6_a_leader_whose_clock_is_wrong_keeps_the_lease(admin, short, eventually, hours):
+    async with contending(Contender(admin, short)) as (first,):
+        await eventually(first.leads)
+        said = datetime.fromisoformat((await lease_of(admin, short))["spec"]["renewTime"])
+        assert abs(said - datetime.now(UTC) - timedelta(hours=hours)) < timedelta(minutes=5)
+        async with contending(Contender(admin, short)) as (second,):
+            until = boottime() + 2 * short.lease_duration
+
+            async def terms_have_passed():
+                assert first.work.is_running
+                assert second.work.started == 0
+                return boottime() > until
+
+            await eventually(terms_have_passed)
+
+
+@pytest.mark.usefixtures("hours")
+async def test_class_6_a_standby_waits_for_the_whole_term_of_a_leader_that_died(admin, short, eventually):
     dead = Leadership(admin, short)
     assert await dead._take()
     async with contending(Contender(admin, short)) as (second,):
