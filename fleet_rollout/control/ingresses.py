@@ -1,4 +1,4 @@
-"""Sends the Ingress that rollouts of one namespace share: the whole object, with the version that was looked at."""
+"""Sends the Ingress that rollouts of one namespace share: the whole object, as it was looked at and no other."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ async def write_ingress(cluster: Cluster, write: IngressWrite) -> None:
         elif write.action == "replace":
             await cluster.replace(INGRESSES, obj, manager=MANAGER_ROLLOUT)
         else:
-            version = metadata["resourceVersion"]
-            await cluster.delete(INGRESSES, metadata["name"], metadata["namespace"], resource_version=version)
+            uid, version = metadata["uid"], metadata["resourceVersion"]
+            name, namespace = metadata["name"], metadata["namespace"]
+            await cluster.delete(INGRESSES, name, namespace, uid=uid, resource_version=version)
     except ApiError as error:
         if error.is_conflict or error.is_already_exists:
             raise Transient("IngressChanged", "the Ingress nginx was changed meanwhile", retry_after=0.2) from error

@@ -17,7 +17,7 @@ from fleet_rollout.decide.traffic_names import INGRESS, INGRESS_CLASS_ANNOTATION
 
 Object = dict[str, Any]
 
-NOT_OURS_TO_SEND = ("managedFields", "uid", "creationTimestamp", "generation", "selfLink")
+NOT_OURS_TO_SEND = ("managedFields", "creationTimestamp", "generation", "selfLink")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class IngressWrite:
-    """What to send: the whole object, to be created, or replaced at its resourceVersion; delete names a version too."""
+    """What to send: the whole object, to be created, or replaced or deleted at its UID and resourceVersion."""
 
     action: Literal["create", "replace", "delete"]
     object: Object
@@ -94,7 +94,7 @@ def _annotations(obj: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _editable(live: Mapping[str, Any]) -> Object:
-    """A copy of the live object without what only the API server writes."""
+    """A copy of the live object without what only the API server writes, but for what says which one it was."""
     obj = {key: copy.deepcopy(value) for key, value in live.items() if key != "status"}
     obj["metadata"] = {key: value for key, value in obj["metadata"].items() if key not in NOT_OURS_TO_SEND}
     obj.setdefault("spec", {})
