@@ -33,13 +33,14 @@ fmt: setup ## format and mend what ruff can
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 
-check: setup ## format, lint, types, layers, generated files
+check: setup ## format, lint, types, layers, generated files, workflows
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) python -m fleet_rollout_api.crd --check config/crd
 	$(RUN) python -m fleet_rollout.faces.dashboards --check config/grafana
+	$(RUN) zizmor --offline --quiet --no-progress .github
 	$(UV) lock --check
 
 test: binaries ## pass the tests on real parts
