@@ -217,7 +217,7 @@ class FaultProxy:
         async with self._session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
-            asked.status = answer.status
+            asked.status, asked.is_of_the_past = answer.status, True
             if is_watch:
                 return await self._stream(request, answer, None)
             content = await answer.read()

@@ -46,6 +46,7 @@ class Asked:
     number: int = 0
     epoch: int = 0  # how often the caller had been started anew
     status: int = 0  # of the API server's answer; 0 while there is none
+    is_of_the_past: bool = False  # answered by what was true once
 
     @property
     def is_dry_run(self) -> bool:

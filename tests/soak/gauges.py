@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1024**2
+LEAST = 8  # samples, without which nothing is known
 # A quarter of the samples is for warming up; then the later half may be above the earlier one by this much.
 MOST_GROWTH = {"rss": 16 * MIB, "descriptors": 20, "threads": 8, "tasks": 40}
 
@@ -58,7 +59,7 @@ class Gauges:
     def rows(self) -> list[tuple[str, str, bool]]:
         """What was measured, in words, and whether it is within its limit."""
         seconds = self.samples[-1].at - self.samples[0].at if self.samples else 0.0
-        found = []
+        found = [("samples", str(len(self.samples)), len(self.samples) >= LEAST)]
         for name, most in MOST_GROWTH.items():
             unit, by = ("MiB", MIB) if name == "rss" else ("", 1)
             last = getattr(self.samples[-1], name) / by if self.samples else 0.0

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from tests.faults.rules import Asked
 from tests.soak.scene import Object, Scene
+from tests.stories.oracles import HUB, is_carried_out, is_guarded, is_status, status_of
+from tests.stories.scenario import entry_id, inventory
 
 MOST_SHOWN = 3
 
@@ -30,7 +33,8 @@ async def judge(scene: Scene) -> list[Row]:
         rows.append(nothing(f"{member} holds what Git says ({len(wanted)} objects)", differing))
         unrecorded = live.keys() ^ await scene.recorded(member)
         rows.append(nothing(f"{member}'s inventories are what is there", sorted(unrecorded)))
-    rows.append(nothing("every delete on a member carried a UID", without_uid(scene)))
+    rows.append(nothing("every delete names what was looked at", unguarded(scene.faults.writes)))
+    rows.append(nothing("everything was on record before it was applied", before_the_inventory(scene.faults.writes)))
     rows.append(nothing("no error of the service's own in its log", mistakes(scene.words())))
     rows += [Row(f"controller: {name}", holds, words) for name, words, holds in scene.gauges.rows()]
     rows.append(nothing("deleted Applications go", await scene.remove_all()))
@@ -46,9 +50,25 @@ def nothing(what: str, found: list[str]) -> Row:
     return Row(what, not found, f"{len(found)}: {shown}" if found else "")
 
 
-def without_uid(scene: Scene) -> list[str]:
-    deletes = [asked for asked in scene.faults.writes if asked.key.verb == "delete" and asked.key.cluster != "hub"]
-    return [str(asked.key) for asked in deletes if not (asked.body or {}).get("preconditions", {}).get("uid")]
+def unguarded(writes: Iterable[Asked]) -> list[str]:
+    """Deletes without UID, or in members without version, of what they are meant for."""
+    return [str(asked.key) for asked in writes if asked.key.verb == "delete" and not is_guarded(asked)]
+
+
+def before_the_inventory(writes: Iterable[Asked]) -> list[str]:
+    """Objects that were sent to a member while no inventory named them."""
+    recorded: dict[str, set[str]] = {}
+
+    def is_recorded(asked: Asked) -> bool:
+        return any(entry_id(asked.body) in ids for ids in recorded.values())
+
+    found = []
+    for asked in writes:
+        if is_status(asked) and is_carried_out(asked):
+            recorded[asked.key.name] = {entry["id"] for entry in inventory({"status": status_of(asked)})}
+        elif asked.key.verb == "apply" and asked.key.cluster != HUB and not is_recorded(asked):
+            found.append(str(asked.key))
+    return found
 
 
 def mistakes(words: Iterable[Object]) -> list[str]:

@@ -19,7 +19,7 @@ from fleet_rollout.decide.names import HUB_LABEL
 from fleet_rollout.lab.lab import Lab
 from fleet_rollout.lab.repository import Repository
 from tests.faults.proxy import FaultProxy
-from tests.faults.rules import CutAfter, CutBefore, Delay, Faults, refusal
+from tests.faults.rules import CutAfter, CutBefore, CutInside, Delay, Faults, refusal
 from tests.soak.gauges import Gauges
 from tests.stories.guarded import application, apply, ensure_namespace, path
 from tests.stories.replicas import Launcher, Replica
@@ -190,7 +190,10 @@ class Scene:
         """Of the next writes to a cluster one is lost, late, refused, or carried out without an answer."""
         cluster = chance.choice(list(self._proxies))
         action = chance.choice(
-            [CutBefore(), CutAfter(), Delay(2.0), refusal(409), refusal(429, retry_after=1), refusal(500), refusal(503)]
+            [
+                *(CutBefore(), CutAfter(), CutInside(), Delay(2.0)),
+                *(refusal(409), refusal(410), refusal(429, retry_after=1), refusal(500), refusal(503)),
+            ]
         )
         self.faults.when(
             lambda asked: asked.is_write and asked.key.cluster == cluster, action, nth=chance.randint(1, 5)

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from tests.faults.rules import Asked, Key
 from tests.soak.gauges import MIB, Gauges, Sample
-from tests.soak.oracles import mistakes, nothing
+from tests.soak.oracles import before_the_inventory, mistakes, nothing, unguarded
 
 
 def gauges(*rss: int, descriptors: int = 30) -> Gauges:
@@ -25,7 +26,8 @@ def holds(measured: Gauges) -> dict[str, bool]:
     ids=["steady", "warms up", "grows"],
 )
 def test_memory_that_grows_after_the_start_is_a_violation(rss: list[int], is_within: bool) -> None:
-    assert holds(gauges(*rss)) == {"rss": is_within, "descriptors": True, "threads": True, "tasks": True}
+    others = {"samples": True, "descriptors": True, "threads": True, "tasks": True}
+    assert holds(gauges(*rss)) == {**others, "rss": is_within}
 
 
 def test_descriptors_that_grow_are_a_violation() -> None:
@@ -40,11 +42,11 @@ def test_a_restarted_process_is_measured_anew() -> None:
     assert (measured.pid, len(measured.samples)) == (os.getpid(), 1)
 
 
-def test_a_process_that_has_ended_adds_nothing() -> None:
+def test_a_process_that_has_ended_adds_nothing_and_nothing_is_no_measurement() -> None:
     measured = Gauges()
     measured.look(2**22 + 1, 50)
     assert measured.samples == []
-    assert all(holds(measured).values())
+    assert not holds(measured)["samples"]
 
 
 def test_what_was_found_is_a_violation_and_is_named() -> None:
@@ -62,3 +64,35 @@ def test_what_was_found_is_a_violation_and_is_named() -> None:
 )
 def test_errors_of_the_service_s_own_are_mistakes(word: dict[str, str], is_one: bool) -> None:
     assert mistakes([word]) == [word["message"]] * is_one
+
+
+SYNC = Key("hub", "patch", "clustersyncs.apps.kurator.dev", "apps", "web-0-m1", "status")
+APPLY = Key("m1", "apply", "configmaps", "apps", "a")
+OBJECT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "apps"}}
+
+
+def recording(*ids: str, status: int = 200) -> Asked:
+    value = {"inventory": {"entries": [{"id": each, "v": "v1"} for each in ids]}}
+    return Asked(SYNC, [{"op": "add", "path": "/status", "value": value}], number=1, status=status)
+
+
+@pytest.mark.parametrize(
+    ("before", "is_known"),
+    [
+        ([recording("apps_a__ConfigMap")], True),
+        ([recording()], False),
+        ([recording("apps_a__ConfigMap", status=0)], False),
+    ],
+    ids=["on record", "without it", "never carried out"],
+)
+def test_what_is_applied_before_it_is_on_record_is_a_violation(before: list[Asked], is_known: bool) -> None:
+    assert before_the_inventory([*before, Asked(APPLY, OBJECT, number=2, status=200)]) == [str(APPLY)] * (not is_known)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "names", "is_one"),
+    [("m1", ["uid"], True), ("m1", ["uid", "resourceVersion"], False), ("hub", ["uid"], False), ("hub", [], True)],
+)
+def test_deletes_of_what_was_not_looked_at_are_a_violation(cluster: str, names: list[str], is_one: bool) -> None:
+    key = Key(cluster, "delete", "configmaps", "apps", "a")
+    assert unguarded([Asked(key, {"preconditions": dict.fromkeys(names, "1")}, number=1)]) == [str(key)] * is_one

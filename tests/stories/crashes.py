@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from zlib import crc32
 
-from tests.faults.rules import Action, CutAfter, CutBefore, Reply, refusal
+from tests.faults.rules import Action, CutAfter, CutBefore, CutInside, refusal
 from tests.stories.scenario import Object
 
 Fault = Callable[[Any, Any], Action]  # of a run, at a write
@@ -22,7 +22,7 @@ CRASHES: dict[str, Fault] = {
 }
 REFUSALS: dict[str, Fault] = {
     "answered 409": lambda run, _: refusal(409),
-    "refused": lambda run, point: refused(point),
+    "refused or cut": lambda run, point: refused_or_cut(point),
 }
 RESTARTS: dict[str, Fault] = {
     "stale restart": lambda run, _: CutAfter(then=run.kill_to_stale),
@@ -35,9 +35,10 @@ FAULTS = CRASHES | REFUSALS | RESTARTS | SUSPENSIONS
 RESTARTING = frozenset({"killed before", "killed after", "stale restart"})
 
 
-def refused(point: object) -> Reply:
-    """With 410, 429, 500 or 503, at each write with another."""
-    answers = (refusal(410), refusal(429, retry_after=1), refusal(500), refusal(503, retry_after=1))
+def refused_or_cut(point: object) -> Action:
+    """With 410, 429, 500 or 503, before it is sent on or inside its answer; at each write with another."""
+    refusals = (refusal(410), refusal(429, retry_after=1), refusal(500), refusal(503, retry_after=1))
+    answers: tuple[Action, ...] = (*refusals, CutBefore(), CutInside())
     return answers[crc32(str(point).encode()) % len(answers)]
 
 
@@ -61,6 +62,8 @@ async def spoiled(run: Any, fault: str, points: Sequence[Any], wanted: list[Obje
         # Two writes may be under way when the controller is killed at one of them.
         expected = range(min(done, 1), done + 1) if fault in RESTARTING else range(1)
         assert run.restarts in expected, "the controller ended by itself"
+        is_stale = any(asked.is_of_the_past for asked in run.faults.log)
+        assert is_stale == bool(fault in RESTARTS and done), "the new process saw the present"
     except AssertionError as error:
         return f"{fault} {points}: {error}"
     return None

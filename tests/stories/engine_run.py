@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from fleet_rollout.settings import Settings
 from tests.control.engine.scripted import Script
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, Faults
+from tests.stories.oracles import check_weights
 from tests.stories.scenario import GENERATIONS, VOLATILE, differences, look_back, without
 
 Object = dict[str, Any]
@@ -289,20 +290,13 @@ class Run:
             else:
                 assert body["metadata"].get("resourceVersion"), f"{asked.key} says not what it was made from"
             if plural == "virtualservices":
-                self._check_weights(body)
+                check_weights(body, "web-canary", MOST_WEIGHT)
             elif plural == "services" and name == "web" and asked.status < 300:
                 is_selected = True
             elif plural == "deployments" and name == "web-primary":
                 assert body["spec"]["replicas"] > 0, "the primary is scaled to zero"
             elif plural == "deployments" and name == "web" and not body["spec"]["replicas"]:
                 assert is_selected, "the target is scaled to zero before the primary is selected"
-
-    @staticmethod
-    def _check_weights(obj: Mapping[str, Any]) -> None:
-        for route in obj["spec"]["http"]:
-            weights = {each["destination"]["host"]: each.get("weight", 100) for each in route["route"]}
-            assert sum(weights.values()) == 100, f"weights {weights}"
-            assert weights.get("web-canary", 0) <= MOST_WEIGHT, f"weights {weights}"
 
 
 def point(asked: Asked) -> str:

@@ -10,9 +10,11 @@ from fleet_rollout.decide.canary.claim import MANAGER_CANARY
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import CutBefore, Rule
 from tests.stories import rollouts
-from tests.stories.rollout_run import RolloutRun
-from tests.stories.scenario import MEMBER, Object, Point, Run
+from tests.stories.oracles import MEMBER, check_weights
+from tests.stories.rollout_run import COPY, RolloutRun
+from tests.stories.scenario import Object, Point, Run
 
+MOST_WEIGHT = 50
 MIRROR = "hub patch clustersyncs/status"
 
 
@@ -27,7 +29,7 @@ class HubRun(RolloutRun):
         return rollouts.rollout(
             self.place,
             analysis={"checkIntervalSeconds": 1, "metrics": []},
-            routing={"hosts": ["web.example.com"], "canaryStrategy": {"stepWeight": 50, "maxWeight": 50}},
+            routing={"hosts": ["web.example.com"], "canaryStrategy": {"stepWeight": 50, "maxWeight": MOST_WEIGHT}},
             testLoader=True,
         )
 
@@ -42,6 +44,24 @@ class HubRun(RolloutRun):
         """A tick that was missed is not made up for, and of phases that pass quickly not each is mirrored."""
         is_engines = point.key.endswith(MANAGER_CANARY)
         return super().is_timed(point) or is_engines or point.key.startswith(MIRROR)
+
+    def check(self) -> None:
+        super().check()
+        for asked in self.faults.writes:
+            if asked.key.resource.startswith("virtualservices") and asked.key.verb != "delete":
+                check_weights(asked.body, "podinfo-canary", MOST_WEIGHT)
+        self._check_primary()
+
+    def _check_primary(self) -> None:
+        """As long as the Service leads to it, it is there and ready."""
+        copies = self._of("Deployment", COPY)
+        for service in self._of("Service", "podinfo"):
+            if service.is_gone or service.obj["spec"]["selector"]["app"] != COPY:
+                continue
+            copy = [seen for seen in copies if seen.version <= service.version][-1]
+            assert not copy.is_gone, "the Service leads to a primary that is gone"
+            assert copy.obj["status"].get("availableReplicas"), "the Service leads to a primary that is not ready"
+        assert all(seen.obj["spec"]["replicas"] for seen in copies), "the primary is scaled to zero"
 
 
 @dataclass

@@ -7,7 +7,6 @@ is taken at the end of each act; it leaves out what differs between any two runs
 from __future__ import annotations
 
 import asyncio
-import base64
 import bisect
 import contextlib
 import json
@@ -20,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from fleet_rollout.decide.names import HUB_LABEL, OWNER_NAMESPACE_LABEL
 from fleet_rollout.decide.sync import fingerprint
 from fleet_rollout.lab.lab import LabCluster
@@ -29,6 +26,8 @@ from fleet_rollout.lab.repository import Repository
 from fleet_rollout_api.cluster_sync import ClusterSync
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, Delay, Faults, Hold, Past
+from tests.stories.oracles import MEMBER, check_who_wrote, is_carried_out, is_status, is_upon, status_of
+from tests.stories.plain import application, changes, fleet, manifests
 from tests.stories.replicas import Launcher, Replica
 
 Object = dict[str, Any]
@@ -36,14 +35,13 @@ APPS = "/apis/apps.kurator.dev/v1alpha1"
 FLEETS = "/apis/fleet.kurator.dev/v1alpha1"
 CLUSTERS = "/apis/cluster.kurator.dev/v1alpha1"
 GROUPS = {"fleets": FLEETS, "attachedclusters": CLUSTERS, "applications": APPS, "clustersyncs": APPS}
-SYNCS = "clustersyncs.apps.kurator.dev"
-MEMBER = "m1"  # as the hub and the proxies know it
 # How often these are written depends on timing, so that the later ones need not come in every run.
 TIMED = ("hub patch applications/status", "hub patch attachedclusters/status")
 DEADLINE = 90.0
 STALE_FOR = 1.0  # so long a restarted controller acts on an old view before its watches bring it up to date
 QUIET = 1.5
 LOOK_AGAIN = 1.0
+OVERTAKES = 3.0  # so long a new leader may take to write what the suspended one has on the wire
 LEASE_RETRY = 1.0  # renewals of hundreds of controllers are work for the API server, too
 TIMES = re.compile(r"(Time|Timestamp|At)$")
 VOLATILE = frozenset({"uid", "resourceVersion", "managedFields", "epoch", "url", "size", "apps.kurator.dev/identity"})
@@ -89,10 +87,16 @@ class Run:
     late: str = ""  # the write that was on the wire when its sender was suspended
     retired: list[Replica] = field(default_factory=list)
     held: Hold | None = None
+    is_overtaken: bool = False  # another leader had written the same object before it was let go
 
     @property
     def acts(self) -> list[Callable[[], Awaitable[None]]]:
         return [self.first_commit, self.second_commit, self.removal]
+
+    @property
+    def on_the_wire(self) -> Asked | None:
+        """What the suspended leader had sent."""
+        return self.held.asked if self.held is not None else None
 
     @property
     def apps(self) -> str:
@@ -173,8 +177,18 @@ class Run:
         await self.start()
         while not await self.replica.leads():
             await asyncio.sleep(0.1)
+        self.is_overtaken = await self._overtaken(held.asked)
         held.release()
         self.retired[-1].signal(signal.SIGCONT)
+
+    async def _overtaken(self, asked: Asked) -> bool:
+        """Whether the new leader writes what the suspended one has on the wire; it is given a moment for it."""
+        ends = asyncio.get_running_loop().time() + OVERTAKES
+        while asyncio.get_running_loop().time() < ends:
+            if any(is_carried_out(each) and is_upon(each, asked) for each in self.faults.writes):
+                return True
+            await asyncio.sleep(0.1)
+        return False
 
     async def end(self) -> None:
         """Stop, and leave nothing that holds a namespace."""
@@ -354,22 +368,15 @@ class Run:
 
     def check(self) -> None:
         """What must hold of every run's log, whatever became of it."""
-        epoch = 0
+        check_who_wrote(self.faults.writes, self.on_the_wire, is_overtaken=self.is_overtaken)
         recorded: set[str] = set()
         written: Counter[str] = Counter()
         for asked in self.faults.writes:
-            if asked.key.verb == "delete":
-                assert (asked.body or {}).get("preconditions", {}).get("uid"), f"{asked.key}: without a UID"
-            elif asked.key.resource == SYNCS and asked.key.subresource == "status" and asked.status == 200:
-                status = next(op["value"] for op in asked.body if op["path"] == "/status")
-                recorded = {entry["id"] for entry in inventory({"status": status})}
-                now = (status.get("attempt") or {}).get("epoch", epoch)
-                assert now >= epoch, "an older leader wrote after a newer one"
-                epoch = now
-            elif asked.key.cluster == "m1" and asked.key.verb == "apply":
-                assert epoch > 0, f"{asked.key}: before any intent"
+            if is_status(asked) and is_carried_out(asked):
+                recorded = {entry["id"] for entry in inventory({"status": status_of(asked)})}
+            elif asked.key.cluster == MEMBER and asked.key.verb == "apply":
                 assert entry_id(asked.body) in recorded, f"{asked.key}: before it was in the inventory"
-            if asked.key.cluster == "m1" and asked.status in (200, 201):
+            if asked.key.cluster == MEMBER and asked.status in (200, 201):
                 written[self.key(asked)] += 1
         written[self.late] -= 1
         written["m1 delete namespaces NAMESPACE-apps"] = 1  # its end takes a while, and may be asked for again
@@ -435,68 +442,6 @@ def look_back(faults: Faults, past: Mapping[str, str], stale_for: float = STALE_
     for cluster, revision in past.items():
         faults.when(is_stale(cluster, "list", "get"), Past(revision), times=None)
         faults.when(is_stale(cluster, "watch"), Delay(stale_for), times=None)
-
-
-def manifests(namespace: str) -> dict[str, str]:
-    """The first commit: a Namespace, three ConfigMaps and a Deployment."""
-    labels = {"app": "web"}
-    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": namespace},
-        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
-    }
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    maps = {f"{name}.yaml": config_map(namespace, name, "1") for name in ("stays", "changes", "goes")}
-    return {"namespace.yaml": yaml.safe_dump(space), "deployment.yaml": yaml.safe_dump(deployment), **maps}
-
-
-def changes(namespace: str) -> dict[str, str | None]:
-    """The second commit."""
-    return {"changes.yaml": config_map(namespace, "changes", "2"), "goes.yaml": None}
-
-
-def config_map(namespace: str, name: str, value: str) -> str:
-    metadata = {"name": name, "namespace": namespace}
-    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"value": value}})
-
-
-def application(namespace: str, url: str) -> Object:
-    policy = {"kustomization": {"interval": "1h", "path": "./", "prune": True}}
-    git = {"url": url, "interval": "1h", "ref": {"branch": "main"}}
-    return {
-        "apiVersion": "apps.kurator.dev/v1alpha1",
-        "kind": "Application",
-        "metadata": {"name": "web", "namespace": namespace},
-        "spec": {"source": {"gitRepository": git}, "syncPolicies": [policy], "destination": {"fleet": "fleet"}},
-    }
-
-
-def fleet(namespace: str, kubeconfig: bytes, mode: str) -> list[tuple[str, Object]]:
-    """A Fleet of one member, and how it is reached."""
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "m1-kubeconfig", "namespace": namespace},
-        "data": {"value": base64.b64encode(kubeconfig).decode()},
-    }
-    cluster = {
-        "apiVersion": "cluster.kurator.dev/v1alpha1",
-        "kind": "AttachedCluster",
-        "metadata": {"name": "m1", "namespace": namespace},
-        "spec": {"kubeconfig": {"name": "m1-kubeconfig", "key": "value"}},
-    }
-    group = {
-        "apiVersion": "fleet.kurator.dev/v1alpha1",
-        "kind": "Fleet",
-        "metadata": {"name": "fleet", "namespace": namespace},
-        "spec": {
-            "clusters": [{"kind": "AttachedCluster", "name": "m1"}],
-            "rolloutEngine": {"mode": mode},
-        },
-    }
-    return [("secrets", secret), ("attachedclusters", cluster), ("fleets", group)]
 
 
 def entry_id(obj: Object) -> str:

@@ -14,8 +14,10 @@ import yaml
 
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Events, Hold, Slow, lost_once, refusal
+from tests.stories.oracles import SYNCS
+from tests.stories.plain import fleet
 from tests.stories.replicas import Launcher
-from tests.stories.scenario import GENERATIONS, SYNCS, VOLATILE, Run, fleet, guarded, in_thread, proxied, without
+from tests.stories.scenario import GENERATIONS, VOLATILE, Run, guarded, in_thread, proxied, without
 
 Object = dict[str, Any]
 DEADLINE = 120.0

@@ -18,8 +18,9 @@ from fleet_rollout.lab.children import LOCALHOST, free_port
 from fleet_rollout.sources import Sources
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, Faults, Hold
+from tests.stories.plain import changes
 from tests.stories.replicas import Launcher, Replica
-from tests.stories.scenario import Run, changes, entry_id, in_thread, inventory, proxied
+from tests.stories.scenario import Run, entry_id, in_thread, inventory, proxied
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/fleet-rollout"
 DEADLINE = 60.0
