@@ -286,9 +286,13 @@ MEMBERS: dict[str, tuple[Way, dict[str, Any]]] = {
 
 @contextlib.asynccontextmanager
 async def misbehaving(folder: Path) -> AsyncIterator[dict[str, bytes]]:
-    """A member for each way: its kubeconfig by its name."""
+    """A member for each way: its kubeconfig by its name. Nobody listens at the address of `refused`."""
     async with contextlib.AsyncExitStack() as stack:
-        found = {}
+        taken = stack.enter_context(socket.socket())
+        taken.bind(("127.0.0.1", 0))
+        refused = Misbehaving(folder / "refused", hangs)
+        refused.address = f"https://127.0.0.1:{taken.getsockname()[1]}"
+        found = {"refused": refused.kubeconfig()}
         for name, (way, options) in MEMBERS.items():
             server = await stack.enter_async_context(Misbehaving(folder / name, way, **options))
             found[name] = server.kubeconfig()

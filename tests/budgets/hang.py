@@ -17,7 +17,7 @@ from tests.misbehaving import misbehaving
 
 # More policies than the controller has workers: if each took one for the member that hangs, none would be left.
 POLICIES = 80
-FEWER_POLICIES = 20  # beside nine that misbehave
+FEWER_POLICIES = 20  # beside as many that misbehave as there are ways
 OBJECTS = 2
 WELL = [f"m{number}" for number in range(5)]
 HANGING = "m9"

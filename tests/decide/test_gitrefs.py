@@ -221,9 +221,12 @@ def test_spellings_of_one_repository_are_equal_and_others_are_not():
     "text", ["", ".*", "https://.*/.*", "(a+)+$", "https://", "https://h/", "ext::x", "file:///x", "a" * 2000 + "@"]
 )
 def test_t39_texts_that_are_no_url_match_nothing_quickly(text):
-    started = time.perf_counter()
-    assert gitrefs.canonical_repository(text) == ""
-    assert time.perf_counter() - started < 0.05
+    took = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert gitrefs.canonical_repository(text) == ""
+        took.append(time.perf_counter() - started)
+    assert min(took) < 0.01  # of several: the machine has other things to do
 
 
 def test_the_bare_host_of_ipv6_has_no_brackets():

@@ -520,6 +520,23 @@ def test_t30_in_lockdown_a_rollout_stays_in_its_applications_namespace(only, rea
 
 
 @pytest.mark.parametrize(
+    ("named", "reason"),
+    [
+        (" shop", "CrossNamespaceRef"),
+        ("shop ", "CrossNamespaceRef"),
+        ("Shop", "CrossNamespaceRef"),
+        ("", "RolloutInvalid"),
+    ],
+)
+def test_t30_in_lockdown_a_namespace_that_is_written_otherwise_is_another(named, reason):
+    given = rollout()
+    config = given.model_copy(update={"workload": given.workload.model_copy(update={"namespace": named})})
+    found = translated(config.defaulted("shop"), only_namespace="shop")
+    assert [problem.reason for problem in found.problems] == [reason]
+    assert not found.objects
+
+
+@pytest.mark.parametrize(
     ("plugin", "expected"),
     [
         (None, False),

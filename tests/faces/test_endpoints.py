@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import aiohttp
 from aiohttp import web
@@ -10,6 +11,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from fleet_rollout import measures
 from fleet_rollout.faces.telemetry import Probes, application, serve
+from fleet_rollout.loadtester.options import Options
+from fleet_rollout.loadtester.server import LoadTester
 from fleet_rollout.series import Durations, Values
 from fleet_rollout.settings import Settings
 from fleet_rollout.sources.artifact_server import artifact_app
@@ -44,6 +47,11 @@ async def test_t24_no_path_is_answered_but_these(tmp_path: Path) -> None:
     assert routes(Receiver(nothing, nothing).app) == {("POST", "/hook/{namespace}/{name}")}
     artifacts = artifact_app(ArtifactStore(Settings(data_dir=tmp_path)))
     assert routes(artifacts) == {(method, "/{path}") for method in ("GET", "HEAD")}
+    gates = {f"/{gate}/{act}" for gate in ("gate", "rollback") for act in ("check", "open", "close")}
+    constant = {"/healthz", "/metrics", "/gate/approve", "/gate/halt"}
+    # Everything else is a task, whose output is told only to who asks for it (tests/rooms/loadtester).
+    everything = {("*", path) for path in (*constant, *gates, "/{anything}")}
+    assert routes(LoadTester(Options(), Mock(), Mock()).app) == everything
 
 
 async def test_t24_the_probes_say_ok_or_what_is_wrong_and_metrics_only_names() -> None:

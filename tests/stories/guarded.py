@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from fleet_rollout.lab.lab import Lab, LabCluster
 
 Object = dict[str, Any]
@@ -31,6 +33,9 @@ class Use(NamedTuple):
     group: str
     resource: str
     verb: str
+
+
+NOTHING = Use("", "", "")
 
 
 def path(namespace: str, plural: str, name: str = "") -> str:
@@ -100,6 +105,28 @@ def application(namespace: str, url: str, **policy: Any) -> Object:
             "destination": {"fleet": "fleet"},
         },
     }
+
+
+async def curtailed(cluster: LabCluster, home: str, taken: Use, account: str, *folders: str) -> bytes:
+    """The kubeconfig of an account with the rights of config/ in the namespace `home`, without one of them."""
+    documents: list[Object] = []
+    for folder in folders:
+        built = yaml.safe_load_all(await cluster.kubectl("kustomize", str(CONFIG / folder)))
+        documents += [obj for obj in built if "Role" in obj["kind"] or obj["kind"] in ("Namespace", "ServiceAccount")]
+    for obj in documents:
+        if obj["kind"].startswith("Cluster"):
+            obj["metadata"]["name"] = f"{home}-{obj['metadata']['name']}"
+        for place in (obj["metadata"], *obj.get("subjects", [])):
+            place["namespace"] = home
+        if obj["kind"] == "Namespace":
+            obj["metadata"]["name"] = home
+        if obj["kind"] == "ClusterRoleBinding":
+            obj["roleRef"]["name"] = f"{home}-{obj['roleRef']['name']}"
+        for rule in obj.get("rules", []):
+            if taken.group in rule["apiGroups"] and taken.resource in rule["resources"]:
+                rule["verbs"] = [verb for verb in rule["verbs"] if verb != taken.verb] or ["get"]
+    await cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(documents))
+    return await cluster.service_account_kubeconfig(home, account)
 
 
 def audited(cluster: LabCluster, account: str) -> Iterator[Object]:

@@ -74,7 +74,8 @@ def odd_objects(url: str) -> dict[str, dict[str, dict[str, Any]]]:
         "applications": {
             "junk-duration": junk_duration,
             "junk-status": {**application(url, "fleet"), "status": {"conditions": "none", "syncStatus": 7}},
-            "junk-annotation": {**application(url, "odd-fleet"), "metadata": {"annotations": noted}},
+            "junk-annotation": {**application(url, "fleet"), "metadata": {"annotations": noted}},
+            "junk-fleet": application(url, "odd-fleet"),
             "empty": {"spec": {}},
         },
         "clustersyncs": {
@@ -111,7 +112,7 @@ async def test_t43_odd_objects_stall_and_the_others_go_on(odd_story: Story) -> N
     await story.applied(await repository.commit_of(), good)
 
     async def are_stalled() -> bool:
-        found = [await story.read(name) for name in ("junk-duration", "junk-annotation", "empty")]
+        found = [await story.read(name) for name in ("junk-duration", "junk-fleet", "empty")]
         return all(matching(obj, "Stalled", "True", None) for obj in found)
 
     async def are_explained() -> bool:
@@ -121,7 +122,8 @@ async def test_t43_odd_objects_stall_and_the_others_go_on(odd_story: Story) -> N
 
     await story.until(are_stalled)
     await story.condition("SourceReady", "True", name="junk-status")  # its status is written anew
-    fleet_fault = matching(await story.read("junk-annotation"), "Ready", "False", "FleetInvalid")
+    await story.condition("SourceReady", "True", name="junk-annotation")  # a request like any other
+    fleet_fault = matching(await story.read("junk-fleet"), "Ready", "False", "FleetInvalid")
     assert fleet_fault
     assert fleet_fault["message"].startswith("Fleet/odd-fleet: ")
 

@@ -28,6 +28,7 @@ from tests.stories.guarded import (
     apply,
     attach,
     audited,
+    curtailed,
     ensure_namespace,
     granted,
     path,
@@ -264,6 +265,69 @@ async def test_the_rights_of_config_agent_are_enough_for_its_process(
     ] == []
     documents = yaml.safe_load_all(await member.kubectl("kustomize", str(CONFIG / "agent")))
     assert granted(*(obj for obj in documents if obj["kind"] == "Role")) - uses(asked) == set()
+
+
+async def test_a_right_that_the_hubs_engine_lacks_is_missed(
+    guarded: Lab, launcher: Launcher, tmp_path: Path, eventually: Any
+) -> None:
+    """Without the right to make routes no Canary is initialised: an event says so, and the audit log why."""
+    hub, member, home = guarded.hub, guarded.clusters["m1"], "no-routes"
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(await hub.service_account_kubeconfig(*CONTROLLER.split(":")))
+    taken, account = Use("networking.istio.io", "virtualservices", "create"), SYNC.partition(":")[2]
+    await ensure_namespace(hub, home)
+    await attach(
+        hub, home, "m1", await curtailed(member, home, taken, account, "member/base", "member/tenant"), mode="Hub"
+    )
+    repository = await guarded.git.create(home)
+    await repository.commit({file: text.replace(TENANT, home) for file, text in content("1").items()})
+    rollout = {**ROLLOUT, "workload": {**ROLLOUT["workload"], "namespace": home}}
+    policy = {"serviceAccountName": "deployer", "force": False}
+    where = path(home, "applications", "web")
+    settings = {"data_dir": tmp_path / "data", "retry_max": 1.0, "shortest_interval": 1.0}
+    async with launcher.program(kubeconfig=kubeconfig, **settings):
+        app = application(home, repository.url, kustomization=policy, rollout=rollout)
+        await hub.api.apply(where, app, manager="story")
+
+        async def is_said() -> bool:
+            told = await member.api.items(f"/api/v1/namespaces/{home}/events")
+            return any("cannot create" in event["message"] for event in told)
+
+        await eventually(is_said, LONG)
+        found = refusals(list(audited(member, f"{home}:{account}")))
+        assert [line for line in found if "cannot create" in line and "networking.istio.io" in line], found
+        await attach(hub, home, "m1", member.kubeconfig.read_bytes(), mode="Hub")
+        await hub.api.delete(where)
+
+        async def is_gone() -> bool:
+            return await hub.api.find(where) is None
+
+        await eventually(is_gone, LONG)
+        await member.api.delete(f"/api/v1/namespaces/{home}")
+
+
+async def test_a_right_that_the_agent_lacks_is_missed(
+    guarded: Lab, start: Any, tmp_path: Path, eventually: Any
+) -> None:
+    """Without the right to make Deployments there is no primary: an event says so, and the audit log why."""
+    member, home = guarded.clusters["m1"], "no-primary"
+    kubeconfig = tmp_path / "kubeconfig"
+    await ensure_namespace(member, home)
+    taken, account = Use("apps", "deployments", "create"), AGENT.partition(":")[2]
+    kubeconfig.write_bytes(await curtailed(member, home, taken, account, "agent"))
+    there = Place(member, home)
+    await there.apply(deployment(home), "deployments")
+    await there.apply(canary(home), "canaries")
+    flags = {"mesh-provider": "kubernetes", "metrics-server": "http://prometheus.istio-system:9090"}
+    await start(kubeconfig=kubeconfig, namespace=home, **{"own-namespace": home}, **flags)
+
+    async def is_said() -> bool:
+        told = await member.api.items(f"/api/v1/namespaces/{home}/events")
+        return any("cannot create" in event["message"] for event in told)
+
+    await eventually(is_said, LONG)
+    found = refusals(list(audited(member, f"{home}:{account}")))
+    assert [line for line in found if "cannot create" in line and 'resource "deployments"' in line], found
 
 
 @pytest.mark.parametrize("plural", ["configmaps", "secrets"])

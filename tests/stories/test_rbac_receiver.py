@@ -21,8 +21,10 @@ from fleet_rollout.lab.lab import Lab, LabCluster
 from tests.stories.guarded import (
     CONFIG,
     Object,
+    Use,
     application,
     audited,
+    curtailed,
     ensure_namespace,
     granted,
     installed,
@@ -47,22 +49,27 @@ async def doors() -> AsyncIterator[tuple[Lab, LabCluster]]:
         yield lab, hub
 
 
-def secret(name: str) -> Object:
+def secret(name: str, home: str = HOME) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": HOME},
+        "metadata": {"name": name, "namespace": home},
         "stringData": {"token": KEY.decode()},
     }
 
 
-async def announce(base: str, hook: str, url: str) -> int:
-    """What a Git host sends after a push."""
+async def announce(base: str, hook: str, url: str, home: str = HOME) -> int:
+    """What a Git host sends after a push; the status of the answer."""
+    return (await announced(base, hook, url, home))[0]
+
+
+async def announced(base: str, hook: str, url: str, home: str = HOME) -> tuple[int, str]:
+    """Status and text of the answer."""
     body = json.dumps({"url": url, "ref": "refs/heads/main"}).encode()
     headers = {"Content-Type": "application/json", "X-Signature": "sha256=" + hmac.new(KEY, body, "sha256").hexdigest()}
-    where = f"http://{base}/hook/{HOME}/{hook}"
+    where = f"http://{base}/hook/{home}/{hook}"
     async with aiohttp.ClientSession() as session, session.post(where, data=body, headers=headers) as answer:
-        return answer.status
+        return answer.status, await answer.text()
 
 
 async def started(launcher: Launcher, folder: Path, kubeconfig: Path, **addresses: str) -> Any:
@@ -108,7 +115,12 @@ async def test_announcements_and_artifacts_go_through_a_process_without_other_ri
             await eventually(has_artifact)
             assert (await replica.get("/healthz"))[0] == 200
             commit = await repository.commit({"b.yaml": yaml.safe_dump({**config_map, "metadata": {"name": "b"}})})
-            assert await announce(listens["receiver-address"], "other", repository.url) == 404
+            # Row 37: what it may not read is answered as what is not there.
+            forbidden = await announced(listens["receiver-address"], "other", repository.url)
+            assert forbidden == await announced(listens["receiver-address"], "fleet-rollout-hook", "", "elsewhere")
+            assert forbidden[0] == 404
+            for pattern in (".*", "(a+)+$"):  # row 39: no pattern, and of no Application
+                assert await announce(listens["receiver-address"], "fleet-rollout-hook", pattern) == 422
             assert await announce(listens["receiver-address"], "fleet-rollout-hook", repository.url) == 202
 
             async def is_seen() -> bool:
@@ -147,3 +159,33 @@ async def test_announcements_and_artifacts_go_through_a_process_without_other_ri
     documents = list(yaml.safe_load_all(await hub.kubectl("kustomize", str(CONFIG / "rbac"))))
     roles = [obj for obj in documents if obj["kind"] in ("Role", "ClusterRole") and obj["metadata"]["name"] == RECEIVER]
     assert granted(*roles) == uses(asked)
+
+
+async def test_a_right_that_the_receiver_lacks_is_missed(
+    doors: tuple[Lab, LabCluster], launcher: Launcher, tmp_path: Path, eventually: Any
+) -> None:
+    """Without the right to annotate, whoever announces hears that it failed, and the audit log says why."""
+    lab, hub = doors
+    home, kubeconfig = "no-patch", tmp_path / "kubeconfig"
+    await ensure_namespace(hub, home)
+    taken = Use("apps.kurator.dev", "applications", "patch")
+    kubeconfig.write_bytes(await curtailed(hub, home, taken, RECEIVER, "rbac"))
+    await hub.api.apply(path(home, "secrets", "fleet-rollout-hook"), secret("fleet-rollout-hook", home))
+    url = (await lab.git.create(home)).url
+    await hub.api.apply(path(home, "applications", "web"), application(home, url), manager="story")
+    listens = f"{LOCALHOST}:{children.free_port()}"
+    addresses = {"receiver-address": listens, "artifact-address": f"{LOCALHOST}:{children.free_port()}"}
+    replica, process = await started(launcher, tmp_path, kubeconfig, **addresses, **{"own-namespace": home})
+    try:
+
+        async def is_ready() -> bool:
+            return (await replica.get("/readyz"))[0] == 200
+
+        await eventually(is_ready)
+        assert await announce(listens, "fleet-rollout-hook", url, home) == 503
+    finally:
+        replica.kill()
+        await process.wait()
+        os.close(replica._fd)
+    found = refusals(list(audited(hub, f"{home}:{RECEIVER}")))
+    assert [line for line in found if "cannot patch" in line and 'resource "applications"' in line], found

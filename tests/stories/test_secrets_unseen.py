@@ -23,12 +23,12 @@ TOKEN, WRONG_TOKEN = "right-bearer-token-73", "wrong-bearer-token-74"
 IN_URL, IN_QUERY = "password-in-url-75", "token-in-query-76"
 PASSPHRASE, WRONG_PASSPHRASE = "right-passphrase-77", "wrong-passphrase-78"
 MEMBER_TOKEN, BROKEN_TOKEN, MEMBER_PASSWORD = "refused-member-token-79", "broken-member-token-80", "member-password-81"
-APPLIED_TOKEN = "token-applied-by-kubectl-83"
+APPLIED_TOKEN, BAD_BASE64 = "token-applied-by-kubectl-83", "no-base64-at-all-84!"
 HOOK_KEY = "receiver-key-82"
 GIVEN = (
     *(PASSWORD, WRONG_PASSWORD, f"reader:{PASSWORD}", f"reader:{WRONG_PASSWORD}", TOKEN, WRONG_TOKEN, IN_URL, IN_QUERY),
     *(PASSPHRASE, WRONG_PASSPHRASE, MEMBER_TOKEN, BROKEN_TOKEN, MEMBER_PASSWORD, HOOK_KEY),
-    APPLIED_TOKEN,
+    *(APPLIED_TOKEN, BAD_BASE64),
 )
 
 
@@ -95,16 +95,20 @@ async def in_urls(story: Any) -> str:
 
 
 async def in_kubeconfigs(story: Any) -> None:
-    """Members whose kubeconfigs are refused, cannot be read, or whose token the API server does not know."""
+    """Members whose kubeconfigs are refused, or cannot be read, or whose token nobody knows; and a sound one.
+
+    The sound one has somebody else's token beside its own, as people's kubeconfigs often have.
+    """
     document = yaml.safe_load(story.members["m1"].kubeconfig.read_bytes())
     user = document["users"][0]["user"]
-    contents = {}
+    others = [*document["users"], {"name": "another", "user": {"token": APPLIED_TOKEN}}]
+    contents = {"applied": yaml.safe_dump({**document, "users": others})}
     user["token"] = MEMBER_TOKEN
     contents["unknown"] = yaml.safe_dump(document)
+    contents["encoded"] = yaml.safe_dump(with_user(document, {"client-key-data": BAD_BASE64}))
     user |= {"username": "admin", "password": MEMBER_PASSWORD}
     contents["refused"] = yaml.safe_dump(document)
     contents["broken"] = yaml.safe_dump(document).replace(MEMBER_TOKEN, BROKEN_TOKEN) + "\n\t: [}"
-    contents["applied"] = yaml.safe_dump(document).replace(MEMBER_TOKEN, APPLIED_TOKEN)
     for name, content in contents.items():
         await story.kubeconfig(name, content.encode())
         if name == "applied":
@@ -123,6 +127,13 @@ async def in_kubeconfigs(story: Any) -> None:
         return all((obj.get("status") or {}).get("conditions") for obj in objects)
 
     await story.until(are_told)
+    ready = [(await story.hub.api.get(story.path("attachedclusters", name)))["status"]["ready"] for name in contents]
+    assert ready == [name == "applied" for name in contents]
+
+
+def with_user(document: dict[str, Any], more: dict[str, str]) -> dict[str, Any]:
+    (entry,) = document["users"]
+    return {**document, "users": [{**entry, "user": {**entry["user"], **more}}]}
 
 
 async def by_kubectl(story: Any, name: str) -> None:

@@ -1,11 +1,19 @@
-"""What a Fleet says about its engine and cannot be meant: the Fleet's reader is told, the rest of it counts."""
+"""What a Fleet says about its engine: heard at once, and forgotten when it is not said any more.
+
+What cannot be meant is told to the Fleet's reader; the rest of it counts.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import yaml
+
 from fleet_rollout.control.engine.engines import Engines
+from fleet_rollout.decide.engines import engine_of
 from fleet_rollout.settings import Settings
 from fleet_rollout_api.cluster_sync import ClusterReference
 from fleet_rollout_api.fleet import Fleet
@@ -25,14 +33,14 @@ class OneFleet:
     """A hub that knows of one Fleet."""
 
     def __init__(self, *allowed: str, generation: int = 1) -> None:
+        self.say({"allowedAddresses": list(allowed)}, generation)
+
+    def say(self, engine: dict[str, Any], generation: int = 1) -> None:
+        """The Fleet is edited."""
+        metadata = {"name": "fleet", "namespace": "apps", "uid": "1", "generation": generation}
+        clusters = [{"kind": "AttachedCluster", "name": "m2"}]
         self.fleet = Fleet.model_validate(
-            {
-                "metadata": {"name": "fleet", "namespace": "apps", "uid": "1", "generation": generation},
-                "spec": {
-                    "clusters": [{"kind": "AttachedCluster", "name": "m2"}],
-                    "rolloutEngine": {"allowedAddresses": list(allowed)},
-                },
-            }
+            {"metadata": metadata, "spec": {"clusters": clusters, "rolloutEngine": engine}}
         )
 
     def all(self, *_: str) -> list[Any]:
@@ -57,3 +65,49 @@ async def test_an_allowed_address_that_cannot_be_read_is_told_once_on_the_fleet(
     store.fleet = OneFleet("0x7f.1", generation=2).fleet
     engines._of(SCOPE)
     assert len(recorder.told) == 2
+
+
+SCHEMA = Path(__file__).parents[3] / "config" / "crd" / "fleet.kurator.dev_fleets.yaml"
+# What each field of a Fleet's engine may say; its default is what is said before and afterwards.
+SAID: dict[str, Any] = {
+    "mode": "Agent",
+    "meshProvider": "linkerd",
+    "metricsServer": "http://prometheus.monitoring:9090",
+    "eventWebhook": "http://events.example.com/",
+    "alerts": {"type": "slack", "address": "https://chat.example.com/x"},
+    "selectorLabels": ["run"],
+    "includeLabelPrefix": ["team/"],
+    "ingressClass": "contour",
+    "clusterName": "paris",
+    "plainCanaries": "Adopt",
+    "allowedAddresses": ["monitoring"],
+    "smiAdapter": True,
+}
+
+
+def test_class_8_every_field_of_an_engine_has_a_transition() -> None:
+    (version,) = yaml.safe_load(SCHEMA.read_text())["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert spec["properties"]["rolloutEngine"]["properties"].keys() == SAID.keys()
+
+
+def heard(engines: Engines) -> tuple[Any, ...]:
+    """All that the engine of the member takes from its Fleet."""
+    said, default = engines._of(SCOPE), engines._default(SCOPE)
+    alerts = default and default.severity
+    adapts = said.settings.smi_adapter
+    return engine_of(said.fleet), said.options, said.reach, engines.adopts_plain(SCOPE), adapts, alerts
+
+
+@pytest.mark.parametrize("field", SAID)
+def test_class_8_what_a_fleet_says_of_its_engine_is_heard_and_forgotten(field: str) -> None:
+    """S1 -> S2 -> bad -> S1 = S1 for each field."""
+    store = OneFleet()
+    world = SimpleNamespace(settings=Settings(), store=store, recorder=Recorded(), hub=None)
+    engines = Engines(world)  # type: ignore[arg-type]
+    found = []
+    for engine in ({}, {field: SAID[field]}, {field: SAID[field], "allowedAddresses": ["0x7f.1"]}, {}):
+        store.say(engine)
+        found.append(heard(engines))
+    assert found[1] != found[0], "it says nothing"
+    assert found[3] == found[0], "something is left of it"

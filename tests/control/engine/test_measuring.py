@@ -102,3 +102,4 @@ async def test_t30_a_template_of_another_namespace_is_not_even_read(namespace: s
     assert sight.namespaces == read
     assert said is not None
     assert ("not found" in said) is bool(read)
+    assert ("templates of other namespaces are not allowed" in said) is not bool(read)

@@ -155,6 +155,31 @@ async def test_t5_names_that_climb_in_the_servers_answer_are_refused(server, sou
     assert list(sources._mirrors.iterdir()) == [sources._mirrors / "key"]
 
 
+async def test_t5_a_head_that_climbs_leads_nowhere(server, sources, spec_of, tmp_path, answering_at_once):
+    """With every other name in order: nothing is read from where HEAD points to, and nothing is written there."""
+    repository = await server.repository()
+    commit = await repository.commit({"a.yaml": "a\n"})
+    await repository.git("update-ref", "refs/heads/release", commit)
+    await repository.git("symbolic-ref", "HEAD", "refs/heads/release")
+    lied = []
+
+    async def lying(request, handler):
+        answer = await answering_at_once(server.root, request)
+        lies = answer.body
+        for before in (b"symref=HEAD:", b"symref-target:"):  # as long as it was, as the answer tells lengths
+            lies = lies.replace(before + b"refs/heads/release", before + b"refs/heads/../../x")
+        lied.append(lies != answer.body)
+        answer.body = lies
+        return answer
+
+    server.fault = lying
+    assert (await look(sources, spec_of(repository, branch="main"))).commit == commit
+    assert any(lied)
+    (head,) = sources._mirrors.glob("*/HEAD")
+    assert ".." not in head.read_text()
+    assert not list(tmp_path.rglob("x"))
+
+
 async def test_t5_where_branches_come_as_a_whole_no_name_leaves_its_folder(
     server, sources, spec_of, tmp_path, answering_at_once
 ):
@@ -209,14 +234,16 @@ async def test_t8_credentials_do_not_follow_a_redirect(server, other_server, sou
     assert other_server.seen == []
 
 
-async def test_t8_a_foreign_realm_gets_no_second_attempt(server, sources, spec_of):
+async def test_t8_a_foreign_realm_gets_no_second_attempt(server, other_server, sources, spec_of):
     async def asks(request, handler):
-        return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer realm="https://evil.example/token"'})
+        realm = f'Bearer realm="{other_server.url}/token",service="git"'
+        return web.Response(status=401, headers={"WWW-Authenticate": realm})
 
     server.fault = asks
     error = await refusal(sources, spec_of(server.url + "/shop.git", branch="main"), BASIC)
     assert error.reason == "AuthenticationFailed"
     assert {s.get("Authorization") for s in server.seen} <= {f"Basic {ENCODED}"}
+    assert other_server.seen == []
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "A", "", "a" * 300, "-x"])

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from fleet_rollout.errors import Transient
 from fleet_rollout.sources import receiver as receiver_module
@@ -230,6 +231,19 @@ async def test_t17_compressed_bodies_are_refused_without_unpacking(post):
     before = time.process_time()
     assert (await post(body, signed(body) | {"Content-Encoding": "gzip"}))[0] == 415
     assert time.process_time() - before < 0.5  # client and server together
+
+
+async def test_t17_the_refusal_comes_before_the_body(world, address):
+    """Not a byte of the body is sent, and the answer is there: within 50 ms of CPU it is neither read nor unpacked."""
+    url = URL(address)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"POST /hook/apps/hook HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: {LARGEST_BODY}\r\n"
+    before = time.process_time()
+    writer.write(f"{head}X-Signature: sha256={'0' * 64}\r\nContent-Encoding: gzip\r\n\r\n".encode())
+    assert (await reader.readline()).split()[1] == b"415"
+    assert time.process_time() - before < 0.05
+    writer.close()
+    assert world.reads == 0
 
 
 @pytest.mark.parametrize("says_how_long", [True, False])

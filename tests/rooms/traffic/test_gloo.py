@@ -215,7 +215,7 @@ def test_what_is_not_there():
         started().move(ROUTER, subject(), 0, 0)
 
 
-def test_another_namespace_may_be_out_of_bounds_and_none_is_the_canarys():
+def test_t30_another_namespace_may_be_out_of_bounds_and_none_is_the_canarys():
     options = EngineOptions(no_cross_namespace_refs=True)
     with pytest.raises(StepFailed, match=r"spec\.upstreamRef\.namespace: gloo-system is not the Canary's"):
         started(subject(upstreamRef=REF, options=options), CONFIG)
