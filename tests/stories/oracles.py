@@ -40,7 +40,7 @@ def is_upon(asked: Asked, before: Asked) -> bool:
 
 
 def check_who_wrote(writes: Sequence[Asked], late: Asked | None, *, is_overtaken: bool) -> None:
-    """No older leader after a newer one, nothing in the member before any intent, no delete of something else.
+    """No older leader after a newer one, and no delete of something else.
 
     `late` was on the wire while its sender was suspended; it came after a newer leader's of the same object, or not.
     """
@@ -52,8 +52,6 @@ def check_who_wrote(writes: Sequence[Asked], late: Asked | None, *, is_overtaken
             now = (status_of(asked).get("attempt") or {}).get("epoch", epoch)
             assert now >= epoch, "an older leader wrote after a newer one"
             epoch = now
-        elif asked.key.cluster == MEMBER and asked.key.verb == "apply":
-            assert epoch > 0, f"{asked.key}: before any intent"
     if late is not None and is_overtaken and late.key.cluster != MEMBER and "resourceVersion" in json.dumps(late.body):
         assert not is_carried_out(late), f"{late.key}: upon a newer leader's"
 
