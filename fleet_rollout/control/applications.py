@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -70,6 +70,9 @@ class ApplicationReconciler:
         _refuse_kurator(obj)
         obj = await self._writes.finalizer(APPLICATIONS, obj, present=True)
         plan = self._plan(seen)
+        if self._artifacts.is_edited(key, seen.app):
+            # One edit is one whole: a new path must not be built from content that was fetched for the old one.
+            return await self._show(key, seen, replace(plan, delete=()))
         if plan.delete:
             plan = await self._confirmed(seen)
         await self._carry_out(plan, seen)

@@ -70,6 +70,11 @@ class ArtifactReconciler:
             return view.status
         return view.status | {"observedGeneration": app.metadata.generation}
 
+    def is_edited(self, key: Key, app: Application) -> bool:
+        """Whether the source was edited since its content was fetched."""
+        observed = self.status(key, app).get("observedGeneration", -1)
+        return app.spec.source.git_repository is not None and observed < app.metadata.generation
+
     async def reconcile(self, key: Key) -> float | None:
         obj = self._world.store.get(APPLICATIONS.plural, key)
         if obj is None:

@@ -87,6 +87,8 @@ def row_states(plan: SyncPlan, syncs: Sequence[ClusterSync], wanted: str | None)
         if name in held:
             standing = Standing("Unknown", HAND_OVER, f"kept until {', '.join(held[name])} has taken over")
             rows.append(RowState(child, spec.policy, spec.cluster, sync, standing, leaving=True))
+        elif name in plan.delete:
+            rows.append(RowState(child, spec.policy, spec.cluster, sync, _leaving(sync), leaving=True))
         else:
             rows.append(_state(child, spec.policy, spec.cluster, sync, wanted, None))
     return rows

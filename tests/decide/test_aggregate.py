@@ -606,3 +606,13 @@ def test_an_application_that_cannot_be_read_keeps_what_is_known():
 @pytest.mark.parametrize("odd", ["none", 7, [{}], [7, {"type": "Ready"}], None])
 def test_t43_what_is_no_condition_is_written_anew(odd):
     assert status(*READY, previous={"conditions": odd}) == status(*READY)
+
+
+def test_what_is_about_to_be_deleted_is_not_ready_and_not_counted():
+    """The hub may not have told yet that it is on its way out."""
+    old = sync("m1", policy="old")
+    plan = planned(sync("m1"), delete=(old.metadata.name,))
+    found = status(sync("m1"), old, plan=plan)
+    assert claims(found, "Ready") == (("Unknown", "Progressing"),)
+    assert conditions(found)["Ready"]["message"] == "old on AttachedCluster/m1: what it has brought is being removed"
+    assert found["summary"]["totalSyncs"] == 1

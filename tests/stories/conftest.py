@@ -274,14 +274,16 @@ class Story:
         found = await self.hub.api.items(self.path("events"), fieldSelector=about)
         return [(event["type"], event["reason"], event["message"]) for event in found]
 
-    async def versions(self, since: dict[str, Any], name: str = "web") -> list[dict[str, Any]]:
-        """Every version of the Application that was written after `since`, up to now."""
-        latest = (await self.read(name))["metadata"]["resourceVersion"]
+    async def versions(
+        self, since: dict[str, Any], name: str = "web", plural: str = "applications"
+    ) -> list[dict[str, Any]]:
+        """Every version of the object that was written after `since`, up to now."""
+        latest = (await self.hub.api.get(self.path(plural, name)))["metadata"]["resourceVersion"]
         version = since["metadata"]["resourceVersion"]
         found: list[dict[str, Any]] = []
         if version == latest:
             return found
-        watched = self.hub.api.watch(self.path("applications"), version, fieldSelector=f"metadata.name={name}")
+        watched = self.hub.api.watch(self.path(plural), version, fieldSelector=f"metadata.name={name}")
         async with contextlib.aclosing(watched) as events:
             async for event in events:
                 if event["type"] != "BOOKMARK":

@@ -153,6 +153,28 @@ async def test_an_edited_source_is_not_ready_before_it_was_looked_at(story: Any,
             assert version["status"]["revision"].endswith(wanted)
 
 
+async def test_an_edit_of_source_and_path_is_one_whole(story: Any) -> None:
+    """The new path is built from the new source alone, and waits for it while it cannot be fetched."""
+    repository = await story.git_repo({"one/a.yaml": config_map("a"), "two/trap.yaml": config_map("trap")})
+    other = await story.git_repo({"two/b.yaml": config_map("b")})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, {"targetNamespace": story.namespace, "path": "./one"})
+    await story.condition("Ready", "True")
+    before = await story.sync(SYNC)
+    second = {"targetNamespace": story.namespace, "path": "./two"}
+    await story.application(other, second, source={"ref": {"branch": "nowhere"}})
+    await story.condition("Ready", "False", "GitOperationFailed")
+    assert (await story.sync(SYNC))["spec"] == before["spec"]
+    await story.application(other, second)
+    await story.applied(await other.commit_of(), SYNC)
+    for version in await story.versions(before, SYNC, "clustersyncs"):
+        kept = version["spec"]["artifact"] == before["spec"]["artifact"]
+        assert version["spec"]["kustomization"]["path"] == ("./one" if kept else "./two")
+    assert await story.config_map("m1", "a") is None
+    assert await story.config_map("m1", "b")
+
+
 async def test_an_edit_beside_the_source_asks_the_source_nothing(story: Any) -> None:
     """A policy is edited while the host is away: what it had is what is wanted, now and after a restart."""
     repository = await story.git_repo({"a.yaml": config_map("a")})

@@ -78,7 +78,7 @@ async def test_class_8_there_and_back_is_as_fresh(story: Any) -> None:
             "metadata": {"name": name, "namespace": story.namespace},
             "spec": {
                 "source": {"gitRepository": present(placed({**git, **changes}, places))},
-                "syncPolicies": [{"name": policy, "kustomization": kustomization}],
+                "syncPolicies": [{"name": f"{name}-{policy}", "kustomization": kustomization}],
                 "destination": present(destination),
             },
         }
