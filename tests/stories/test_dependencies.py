@@ -56,8 +56,14 @@ async def test_a_policy_says_that_the_other_is_ready_with_an_older_revision(stor
     await story.condition("Ready", "True")
     second = await repository.commit({"two/b.yaml": config_map("b", version="2")})
     await story.request("1")
-    waiting = await story.sync_condition(two, "Ready", "False", "DependencyNotReady")
-    assert waiting["message"] == f"dependency '{story.namespace}/{one}' revision is not up to date"
+    expected = f"dependency '{story.namespace}/{one}' revision is not up to date"
+
+    async def is_said() -> bool:
+        """Not ready at first: the other has not yet seen that it is to have a newer revision."""
+        waiting = await story.sync_condition(two, "Ready", "False", "DependencyNotReady")
+        return bool(waiting["message"] == expected)
+
+    await story.until(is_said)
     assert (await story.config_map("m1", "b"))["data"] == {"version": "1"}
     await story.application(repository, policy(story, "two", "one"), policy(story, "one"))
     await story.applied(second, one, two)
