@@ -107,9 +107,8 @@ class Fleet:
             "destination": {"fleet": "fleet"},
         }
         artifact = {"revision": "main@sha1:1", "digest": DIGEST, "path": "p", "url": "u", "lastUpdateTime": "t"}
-        await self._put(
-            APPLICATIONS, "web", spec=spec, status={"sourceStatus": {"gitRepoStatus": {"artifact": artifact}}}
-        )
+        source = {"observedGeneration": 1, "artifact": artifact}
+        await self._put(APPLICATIONS, "web", spec=spec, status={"sourceStatus": {"gitRepoStatus": source}})
 
     async def _put(self, resource: Any, name: str, **fields: Any) -> None:
         metadata = {"name": name, "namespace": "shop"}
