@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,8 +10,8 @@ import pytest
 
 from fleet_rollout.lab.api import ApiAnswer
 from fleet_rollout.lab.lab import LabCluster
-from tests.stories.guarded import Object, application, apply, ensure_namespace, installed, path
-from tests.stories.test_rbac import CONTROLLER, cluster_sync
+from tests.stories.guarded import Object, application, apply, cluster_sync, enforced, ensure_namespace, installed, path
+from tests.stories.test_rbac import CONTROLLER
 
 OURS = "fleet-rollout-system"
 MERGE = {"content_type": "application/merge-patch+json"}
@@ -42,22 +41,10 @@ PART = part(OURS, "0")
 
 @pytest.fixture(scope="module")
 async def guarded() -> AsyncIterator[LabCluster]:
-    async with installed("policies") as (_, hub), asyncio.timeout(60):
+    async with installed("policies") as (_, hub):
         for where, obj in ((LEASES, LEASE), (path(OURS, "configmaps"), RECORD), (path(OURS, "configmaps"), PART)):
-            await noticed(hub, where, obj)
+            await enforced(hub, "POST", where, obj)
         yield hub
-
-
-async def noticed(hub: LabCluster, where: str, obj: Object) -> None:
-    """Returns when the policy is in force that denies this: API servers notice after a moment."""
-    while True:
-        try:
-            await hub.api.request("POST", where, obj, params={"dryRun": "All"})
-        except ApiAnswer as answer:
-            if answer.status == 403:
-                return
-            raise
-        await asyncio.sleep(0.1)
 
 
 async def denied(hub: LabCluster, said: str, method: str, where: str, body: Any = None, **more: Any) -> None:
@@ -130,10 +117,9 @@ async def lockdown(guarded: LabCluster) -> LabCluster:
     earlier["metadata"]["finalizers"] = ["example.com/held"]
     await guarded.api.apply(EARLIER, earlier, manager="story")
     await apply(guarded, "policies/lockdown")
-    async with asyncio.timeout(60):
-        other = application("locked", "http://git.example/x")
-        other["metadata"]["name"] = "other"
-        await noticed(guarded, path("locked", "applications"), other)
+    other = application("locked", "http://git.example/x")
+    other["metadata"]["name"] = "other"
+    await enforced(guarded, "POST", path("locked", "applications"), other)
     return guarded
 
 

@@ -29,6 +29,7 @@ from tests.stories.guarded import (
     attach,
     audited,
     curtailed,
+    enforced,
     ensure_namespace,
     granted,
     path,
@@ -364,6 +365,7 @@ async def test_of_configs_an_engine_writes_copies_alone(guarded: Lab, plural: st
             await member.api.request(method, where, body, headers=user)
         assert caught.value.status == 403
 
+    await enforced(member, "POST", group, obj(f"{name}-primary"), headers=user)
     await refused("POST", group, obj(f"{name}-primary"))
     await refused("POST", group, obj(name, owner))
     await refused("POST", group, obj(f"{name}-primary", {**owner, "apiVersion": "apps/v1", "kind": "Deployment"}))
