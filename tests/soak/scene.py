@@ -26,6 +26,7 @@ from tests.stories.replicas import Launcher, Replica
 
 Object = dict[str, Any]
 NAMESPACE = "soak"
+REQUESTED = "reconcile.fluxcd.io/requestedAt"
 FILES = 5
 DEADLINE = 180.0
 QUIET = 5.0
@@ -114,19 +115,20 @@ class Scene:
             print(f"not settled within {DEADLINE:.0f} s: {late}")
 
     async def unfinished(self) -> list[str]:
-        """Applications that are not Ready at their last commit, with what they say."""
-        found = {obj["metadata"]["name"]: obj.get("status") or {} for obj in await self._all("applications")}
+        """Applications that are not Ready at their last commit and request, with what they say."""
+        found = {obj["metadata"]["name"]: obj for obj in await self._all("applications")}
         return [f"{name}: {said(found.get(name, {}))}" for name in self.wanted if not self._is_done(name, found)]
 
-    def _is_done(self, name: str, statuses: dict[str, Object]) -> bool:
-        status = statuses.get(name, {})
+    def _is_done(self, name: str, found: dict[str, Object]) -> bool:
+        app = found.get(name, {})
+        status, commit = app.get("status") or {}, self._commits[name]
         rows = [row.get("kustomizationStatus", {}) for row in status.get("syncStatus", [])]
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
-        commit = self._commits[name]
+        requested = app.get("metadata", {}).get("annotations", {}).get(REQUESTED)
         return (
-            ready
+            any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
             and len(rows) == len(self.members)
             and all(str(row.get("lastAppliedRevision", "")).endswith(commit) for row in rows)
+            and all(row.get("lastHandledReconcileAt") == requested for row in rows)
         )
 
     async def remove_all(self) -> list[str]:
@@ -237,7 +239,7 @@ class Scene:
 
     async def _request(self, name: str) -> None:
         self._number += 1
-        annotations = {"reconcile.fluxcd.io/requestedAt": str(self._number)}
+        annotations = {REQUESTED: str(self._number)}
         await self.hub.api.merge(path(NAMESPACE, "applications", name), {"metadata": {"annotations": annotations}})
 
     async def _apply(self, name: str) -> None:
@@ -283,5 +285,7 @@ def config_map(name: str, value: str) -> str:
     return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"value": value}})
 
 
-def said(status: Object) -> str:
-    return "; ".join(c["message"] for c in status.get("conditions", []) if c["type"] == "Ready") or "nothing yet"
+def said(app: Object) -> str:
+    """What it says of itself."""
+    conditions = (app.get("status") or {}).get("conditions", [])
+    return "; ".join(c["message"] for c in conditions if c["type"] == "Ready") or "nothing yet"
