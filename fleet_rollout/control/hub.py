@@ -106,9 +106,14 @@ def run_bounded(work: Coroutine[Any, Any, None]) -> None:
     try:
         loop.run_until_complete(work)
     finally:
+        loop.set_exception_handler(_left_behind)
         loop.run_until_complete(_end(asyncio.all_tasks(loop)))
         loop.run_until_complete(_end({loop.create_task(loop.shutdown_asyncgens())}, cancel=False))
         loop.close()
+
+
+def _left_behind(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.debug("kopf did not end: %s: %s", context["message"], context.get("exception"))
 
 
 async def _end(tasks: set[asyncio.Task[Any]], *, cancel: bool = True) -> None:

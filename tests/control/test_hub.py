@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -31,6 +33,29 @@ def test_what_takes_no_cancellation_holds_up_nothing(monkeypatch: pytest.MonkeyP
         run_bounded(work())
     assert not left[0].done()
     is_released = True
+
+
+async def drained(stream: AsyncGenerator[None]) -> None:
+    async for _ in stream:
+        pass
+
+
+def test_a_stream_that_does_not_end_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """As a watch of kopf's whose pause cannot be closed: the loop, which is over, says so of it."""
+    left: list[AsyncGenerator[None]] = []
+
+    async def stubborn() -> AsyncGenerator[None]:
+        for _ in range(2):
+            with contextlib.suppress(GeneratorExit):
+                yield
+
+    async def work() -> None:
+        left.append(stubborn())
+        await anext(left[0])
+
+    run_bounded(work())
+    asyncio.run(drained(left[0]))
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_loop_that_begins_after_the_stop_is_stopped() -> None:
