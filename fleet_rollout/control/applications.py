@@ -247,22 +247,12 @@ class ApplicationReconciler:
         try:
             seen = self._parse(obj)
         except Terminal:
-            await self._show_invalid(key, obj, error)
+            await self._writes.invalid(APPLICATIONS, obj, error, self._world.now())
             return
         problem = Problem(error.reason, error.message, terminal=isinstance(error, Terminal))
         pause = await self._show(key, seen, SyncPlan(problems=(problem,)))
         if pause is not None:
             self._world.queues.applications.add(key, delay=pause)
-
-    async def _show_invalid(self, key: Key, obj: dict[str, Any], error: FleetRolloutError) -> None:
-        """An Application that cannot be read at all still gets its conditions."""
-        from fleet_rollout.decide.aggregate import invalid_status
-
-        generation = obj["metadata"].get("generation", 0)
-        previous = obj.get("status") or None
-        status = invalid_status(previous, error.reason, error.message, generation=generation, now=self._world.now())
-        if status != previous:
-            await self._writes.status(APPLICATIONS, obj, status)
 
 
 def first_fault(error: ValidationError) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from fleet_rollout.control.store import Store
+from fleet_rollout.decide.aggregate import invalid_status
 from fleet_rollout.decide.names import FINALIZER, MANAGER_HUB
-from fleet_rollout.errors import Transient
+from fleet_rollout.errors import FleetRolloutError, Transient
 from fleet_rollout.kube.client import Cluster, Resource
 from fleet_rollout.kube.errors import ApiError
 
@@ -28,6 +30,13 @@ class HubWrites:
         made = await self._patch(resource, obj, patch, subresource="status")
         self._planned.pop(obj["metadata"]["uid"], None)
         return made
+
+    async def invalid(self, resource: Resource, obj: dict[str, Any], error: FleetRolloutError, now: datetime) -> None:
+        """Conditions for an object that cannot be read at all, with whatever else its status holds."""
+        previous, generation = obj.get("status") or None, obj["metadata"].get("generation", 0)
+        status = invalid_status(previous, error.reason, error.message, generation=generation, now=now)
+        if status != previous:
+            await self.status(resource, obj, status)
 
     async def finalizer(self, resource: Resource, obj: dict[str, Any], *, present: bool) -> dict[str, Any]:
         """Add or remove our finalizer."""

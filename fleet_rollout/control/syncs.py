@@ -176,7 +176,12 @@ class SyncReconciler:
             memory.left = None
         if obj is None or error.reason in ("Conflict", "Superseded"):
             return
-        draft = left or self._draft(obj)
+        try:
+            draft = left or self._draft(obj)
+        except Terminal:
+            self._world.recorder.warning(obj, error.reason, error.message)
+            await self._writes.invalid(CLUSTER_SYNCS, obj, error, self._world.now())
+            return
         # Who only waits may go on as soon as something wakes him.
         if memory is not None and draft.sync.spec.artifact is not None and not isinstance(error, Waiting):
             memory.failed = decide.fingerprint(draft.sync.spec)

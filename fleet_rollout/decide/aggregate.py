@@ -85,7 +85,7 @@ def application_status(
 def invalid_status(
     previous: Mapping[str, Any] | None, reason: str, message: str, *, generation: int, now: datetime
 ) -> Status:
-    """The status of an Application that cannot be read: what is known stays, and the fault is shown."""
+    """The status of an object that cannot be read: what is known stays, and the fault is shown."""
     found = _known(previous)
     verdict = Standing("False", reason, message, stalled=True)
     return {**(previous or {}), "observedGeneration": generation} | {

@@ -74,6 +74,11 @@ class ApiError(Exception):
         return self.status == 401
 
     @property
+    def is_lost(self) -> bool:
+        """Nobody was there to take it, and nobody says when somebody will be; whether it arrived is not known."""
+        return self.status in (502, 503) and self.retry_after is None
+
+    @property
     def is_expired(self) -> bool:
         """The asked resourceVersion or page is no longer known."""
         return self.status == 410
@@ -94,16 +99,18 @@ class NoSuchKind(ApiError):
 class Unreachable(Exception):
     """No answer, or none of a Kubernetes API. `maybe_sent`: the request may have been carried out.
 
+    `is_lost`: there was a connection, and it ended before the answer did, which the next one may not do.
     `fix` is for the condition of the cluster itself, which is where people look who can mend it.
     """
 
-    def __init__(self, cluster: str, fact: str, *, maybe_sent: bool, fix: str = "") -> None:
+    def __init__(self, cluster: str, fact: str, *, maybe_sent: bool, is_lost: bool = False, fix: str = "") -> None:
         super().__init__(f"{cluster}: {fact}")
         self.cluster = cluster
         self.fact = fact
         self.fix = fix
         self.message = f"{cluster}: {fact}"
         self.maybe_sent = maybe_sent
+        self.is_lost = is_lost
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
@@ -49,6 +50,8 @@ CERTIFICATE = "renew it, or put its authority into the kubeconfig's certificate-
 # How often, and for how long at most, a server's own "try again" is obeyed before the caller hears of it.
 ATTEMPTS = 3
 LONGEST_PAUSE = 5.0
+# Seconds, at most, until a question that was lost without a word is asked once more.
+BREATH = 0.3
 
 # Raised before the request's first byte was written.
 NEVER_SENT = (
@@ -106,6 +109,11 @@ class Request:
     repeatable: bool = False
     limit: int = OBJECT_LIMIT
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether it is a read or a dry run."""
+        return self.method in READS or "dryRun" in self.params
+
 
 class Transport:
     """The session of one API server. `attempt` wraps every request, and the opening of every stream (a breaker)."""
@@ -144,10 +152,11 @@ class Transport:
                 async with self._in_flight:
                     with self._attempt():
                         return await self._once(request)
-            except ApiError as error:
-                if attempt == ATTEMPTS or not _is_worth_repeating(request, error):
+            except (ApiError, Unreachable) as error:
+                pause = _pause(request, error, attempt)
+                if pause is None:
                     raise
-                await asyncio.sleep(error.retry_after or 0)
+                await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
     async def relay(
@@ -385,11 +394,13 @@ class Transport:
     def _lost(self, error: BaseException, seconds: float) -> Unreachable:
         """A network failure as Unreachable; `seconds` is the limit that a time-out stands for."""
         sent = not isinstance(error, NEVER_SENT)
+        is_lost = sent and not isinstance(error, TimeoutError) and _tls_cause(error) is None
         fix = CERTIFICATE if isinstance(error, aiohttp.ClientConnectorCertificateError) else REACH
-        return self._unreachable(describe(error, self._limits.connect, seconds), maybe_sent=sent, fix=fix)
+        fact = describe(error, self._limits.connect, seconds)
+        return self._unreachable(fact, maybe_sent=sent, is_lost=is_lost, fix=fix)
 
-    def _unreachable(self, fact: str, *, maybe_sent: bool, fix: str = "") -> Unreachable:
-        return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent, fix=fix)
+    def _unreachable(self, fact: str, *, maybe_sent: bool, is_lost: bool = False, fix: str = "") -> Unreachable:
+        return Unreachable(self.connection.name, fact, maybe_sent=maybe_sent, is_lost=is_lost, fix=fix)
 
 
 class _Rest(RESTClientObject):
@@ -486,11 +497,17 @@ def _fenced(fence: Fence | None) -> type[aiohttp.ClientRequest]:
     return FencedRequest
 
 
-def _is_worth_repeating(request: Request, error: ApiError) -> bool:
-    """429 was never carried out; 503 may have been, so only what can be sent twice is."""
-    if error.retry_after is None or error.retry_after > LONGEST_PAUSE:
-        return False
-    return error.status == 429 or (error.status == 503 and request.repeatable)
+def _pause(request: Request, error: ApiError | Unreachable, attempt: int) -> float | None:
+    """How long to wait until the request is sent again; None where it is not.
+
+    A server that says when is obeyed: 429 was never carried out, 503 may have been, so only what can be sent twice is.
+    What was lost without a word is asked once more where it is a question: of a pass with forty requests to a member
+    that loses one in a hundred, a third would fail and wait for its back-off. Of a write the outcome is read first.
+    """
+    if isinstance(error, ApiError) and error.retry_after is not None:
+        is_obeyed = error.status == 429 or (error.status == 503 and request.repeatable)
+        return error.retry_after if is_obeyed and error.retry_after <= LONGEST_PAUSE and attempt < ATTEMPTS else None
+    return random.uniform(0, BREATH) if error.is_lost and request.changes_nothing and attempt == 1 else None  # noqa: S311
 
 
 @lru_cache(maxsize=256)

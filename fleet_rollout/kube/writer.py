@@ -25,7 +25,7 @@ from fleet_rollout.decide.names import MANAGER_SCALE, MANAGER_SYNC, short_hash
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube import refusals
 from fleet_rollout.kube.changes import Action
-from fleet_rollout.kube.client import ApiError, Cluster
+from fleet_rollout.kube.client import ApiError, Cluster, Unreachable
 from fleet_rollout.kube.live import Object, Reader, poll
 
 REPLICAS = ("spec", "replicas")
@@ -125,11 +125,25 @@ class Writer:
             live = await self._on_fresh(ref, live, lambda obj: self._take_over(ref, step.desired, obj))
             live = await self._on_fresh(ref, live, lambda obj: self._hand_over_replicas(ref, obj))
         with refusals.answers(ref, "apply"):
-            answer, created = await self._apply(ref, self.sent(ref, step.desired, live))
+            answer, created = await self._carried_out(step, live)
         if created:
             return "created", answer
         is_changed = step.live is None or has_drifted(step.live, answer)
         return "configured" if is_changed else "unchanged", answer
+
+    async def _carried_out(self, step: Step, live: Object | None) -> tuple[Object, bool]:
+        """The object as applied, and whether it is new. An outcome that was lost is read, and what is missing sent."""
+        try:
+            return await self._apply(step.ref, self.sent(step.ref, step.desired, live))
+        except (ApiError, Unreachable) as error:
+            if not error.is_lost:
+                raise
+            found = await self.plan(step.desired, await self.reader.get(step.ref))
+            if found.do == "keep" and found.live is not None:
+                return found.live, live is None
+            if found.do != "write":
+                raise
+            return await self._apply(step.ref, self.sent(step.ref, step.desired, found.live))
 
     def without_dry_run(self, ref: Ref, desired: Object, live: Object | None) -> Step | None:
         """The step that is clear from the manifest and the live object alone."""

@@ -192,8 +192,8 @@ async def add_member(run: Run, name: str, kubeconfig: bytes) -> None:
 
 
 BAD = {"path": "./nowhere"}
-# Two values of each field of a kustomization; None where another test has it.
-TRANSITIONS: dict[str, tuple[Any, Any] | None] = {
+# Two values of each field of a kustomization.
+TRANSITIONS: dict[str, tuple[Any, Any]] = {
     "interval": ("1h", "2h"),
     "retryInterval": ("1m", "2m"),
     "timeout": ("1m", "2m"),
@@ -216,8 +216,8 @@ TRANSITIONS: dict[str, tuple[Any, Any] | None] = {
     "healthCheckExprs": ([], [{"apiVersion": "v1", "kind": "ConfigMap", "current": "true"}]),
     "deletionPolicy": ("MirrorPrune", "Orphan"),
     "allowEmpty": (False, True),
-    "dependsOn": None,  # of another policy: tests/stories/test_dependencies.py
-    "serviceAccountName": None,  # tests/stories/test_apply_impersonation.py
+    "dependsOn": ([], [{"name": "other-0-attachedcluster-m2"}]),
+    "serviceAccountName": ("one", "two"),
 }
 
 
@@ -270,8 +270,23 @@ async def test_class_8_there_and_back_is_as_fresh(story: Any, namespace: Any) ->
         assert found[1] != found[0], f"{field}: {pair[1]} has changed nothing"
         assert found[-1] == found[0], f"{field}: {pair[1]} or a bad spec left something behind"
 
-    pairs = [(field, pair) for field, pair in TRANSITIONS.items() if pair is not None]
-    await asyncio.gather(*(one(number, field, pair) for number, (field, pair) in enumerate(pairs)))
+    await let_accounts_act(story, first)
+    await story.application(
+        repository, {"targetNamespace": first, "path": "./one", "namePrefix": "other-"}, name="other"
+    )
+    await asyncio.gather(*(one(number, field, pair) for number, (field, pair) in enumerate(TRANSITIONS.items())))
+
+
+async def let_accounts_act(story: Any, namespace: str) -> None:
+    """Every service account of the namespace may write in it, in the member."""
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "accounts", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "Group", "name": f"system:serviceaccounts:{namespace}"}],
+    }
+    await story.apply(binding, story.members["m2"])
 
 
 def own(field: str, value: Any, name: str) -> Any:

@@ -113,6 +113,7 @@ async def test_t43_odd_objects_stall_and_the_others_go_on(odd_story: Story) -> N
 
     async def are_stalled() -> bool:
         found = [await story.read(name) for name in ("junk-duration", "junk-fleet", "empty")]
+        found += [await story.hub.api.get(story.path("clustersyncs", name)) for name in odd_objects("")["clustersyncs"]]
         return all(matching(obj, "Stalled", "True", None) for obj in found)
 
     async def are_explained() -> bool:

@@ -10,7 +10,7 @@ import struct
 import pytest
 from aiohttp import web
 
-from fleet_rollout.kube import connector, errors
+from fleet_rollout.kube import connector, errors, transport
 from fleet_rollout.kube.client import ApiError, Cluster, Connection, Resource, Unreachable
 from fleet_rollout.lab.certificates import Authority
 
@@ -220,6 +220,95 @@ async def test_a_create_is_not_repeated_on_503_since_it_may_have_happened(serve,
     with pytest.raises(ApiError, match="busy"):
         await cluster.apply(CONFIG_MAPS, CONFIG_MAP, manager="tests")
     assert seen == ["POST", "PATCH", "PATCH", "PATCH"]
+
+
+@pytest.fixture
+def broken_off(serve, open_cluster, quick, monkeypatch):
+    """A cluster that fails the first requests, cut or with 503, and the methods of all that it was sent."""
+    monkeypatch.setattr(transport, "BREATH", 0.0)
+
+    async def make(how: str, times: int) -> tuple[Cluster, list[str]]:
+        seen: list[str] = []
+
+        async def answer(request: web.Request) -> web.Response:
+            seen.append(request.method)
+            if len(seen) > times:
+                return web.json_response(CONFIG_MAP)
+            if how == "503":
+                return web.Response(status=503, text="down")
+            cut(request)
+            return web.Response()
+
+        return open_cluster(await serve(answer), quick), seen
+
+    return make
+
+
+QUESTIONS = {
+    "get": lambda cluster: cluster.get(CONFIG_MAPS, "a", "n"),
+    "dry run": lambda cluster: cluster.apply(CONFIG_MAPS, CONFIG_MAP, manager="tests", dry_run=True),
+}
+WRITES = {
+    "apply": lambda cluster: cluster.apply(CONFIG_MAPS, CONFIG_MAP, manager="tests"),
+    "create": lambda cluster: cluster.create(CONFIG_MAPS, CONFIG_MAP, manager="tests"),
+    "patch": lambda cluster: cluster.patch(CONFIG_MAPS, "a", "n", {}, kind="merge"),
+    "replace": lambda cluster: cluster.replace(CONFIG_MAPS, CONFIG_MAP, manager="tests"),
+    "delete": lambda cluster: cluster.delete(CONFIG_MAPS, "a", "n", uid="1"),
+}
+
+
+@pytest.mark.parametrize("how", ["cut", "503"])
+@pytest.mark.parametrize("request_of", QUESTIONS.values(), ids=QUESTIONS)
+async def test_a_question_that_is_lost_is_asked_once_more(broken_off, request_of, how):
+    cluster, seen = await broken_off(how, 1)
+    await request_of(cluster)
+    assert len(seen) == 2
+    cluster, seen = await broken_off(how, 9)
+    with pytest.raises((ApiError, Unreachable)):
+        await request_of(cluster)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("how", ["cut", "503"])
+@pytest.mark.parametrize("request_of", WRITES.values(), ids=WRITES)
+async def test_a_write_that_is_lost_is_its_callers_to_look_after(broken_off, request_of, how):
+    cluster, seen = await broken_off(how, 1)
+    with pytest.raises((ApiError, Unreachable)):
+        await request_of(cluster)
+    assert len(seen) == 1
+
+
+async def test_a_server_that_hangs_is_not_asked_again_at_once(serve, open_cluster, quick):
+    seen = []
+
+    async def hang(request: web.Request) -> web.Response:
+        seen.append(request.method)
+        await asyncio.Event().wait()
+
+    await fails(open_cluster(await serve(hang), quick))
+    assert seen == ["GET"]
+
+
+async def test_a_repeated_dry_run_asks_the_fence_again(serve, open_cluster, quick, monkeypatch):
+    class NotLeading(Exception):
+        pass
+
+    monkeypatch.setattr(transport, "BREATH", 0.0)
+    seen = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.method)
+        cut(request)
+        return web.Response()
+
+    def fence() -> None:
+        if seen:
+            raise NotLeading
+
+    cluster = open_cluster(await serve(answer), quick, fence=fence)
+    with pytest.raises(NotLeading):
+        await cluster.apply(CONFIG_MAPS, CONFIG_MAP, manager="tests", dry_run=True)
+    assert seen == ["PATCH"]
 
 
 async def test_a_long_retry_after_is_the_callers_to_wait(serve, open_cluster, quick):
