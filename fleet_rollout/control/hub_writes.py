@@ -31,12 +31,15 @@ class HubWrites:
         self._planned.pop(obj["metadata"]["uid"], None)
         return made
 
-    async def invalid(self, resource: Resource, obj: dict[str, Any], error: FleetRolloutError, now: datetime) -> None:
-        """Conditions for an object that cannot be read at all, with whatever else its status holds."""
-        previous, generation = obj.get("status") or None, obj["metadata"].get("generation", 0)
+    async def invalid(self, resource: Resource, obj: dict[str, Any], error: FleetRolloutError, now: datetime) -> bool:
+        """Conditions for an object that cannot be read at all, beside what its status holds; False if it had them."""
+        found, generation = obj.get("status"), obj["metadata"].get("generation", 0)
+        previous = found if isinstance(found, dict) else None
         status = invalid_status(previous, error.reason, error.message, generation=generation, now=now)
-        if status != previous:
-            await self.status(resource, obj, status)
+        if status == found:
+            return False
+        await self.status(resource, obj, status)
+        return True
 
     async def finalizer(self, resource: Resource, obj: dict[str, Any], *, present: bool) -> dict[str, Any]:
         """Add or remove our finalizer."""

@@ -178,9 +178,9 @@ class SyncReconciler:
             return
         try:
             draft = left or self._draft(obj)
-        except Terminal:
-            self._world.recorder.warning(obj, error.reason, error.message)
-            await self._writes.invalid(CLUSTER_SYNCS, obj, error, self._world.now())
+        except Terminal as fault:
+            if await self._writes.invalid(CLUSTER_SYNCS, obj, fault, self._world.now()):
+                self._world.recorder.warning(obj, fault.reason, fault.message)
             return
         # Who only waits may go on as soon as something wakes him.
         if memory is not None and draft.sync.spec.artifact is not None and not isinstance(error, Waiting):

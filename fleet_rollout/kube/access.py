@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from cryptography import x509
@@ -117,7 +117,7 @@ class _Kubeconfig:
         context = self._current(document)
         self._cluster = self._named(document, "clusters", "cluster", context.get("cluster"))
         self._user = self._named(document, "users", "user", context.get("user"))
-        self.server = urlsplit(self._text(self._cluster, "cluster", "server") or "")
+        self.server = _address(self._text(self._cluster, "cluster", "server") or "")
         if self.server.scheme not in ("http", "https") or not self.server.hostname:
             raise self.invalid("cluster", "server", "is not an address such as https://10.0.0.1:6443")
         if "@" in self.server.netloc or self.server.query or self.server.fragment:
@@ -252,6 +252,16 @@ class _Kubeconfig:
         if value is not None and not isinstance(value, str):
             raise self.invalid(section, field, "is not text; put it in quotes")
         return value or None
+
+
+def _address(text: str) -> SplitResult:
+    """Its parts; none where it is no address (`https://[`, `https://a:70000`)."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # a port that is no number is found when it is asked for
+    except ValueError:
+        return urlsplit("")
+    return parts
 
 
 class _TokenFile(Mapping[str, str]):

@@ -28,6 +28,8 @@ REASONS = {
 }
 # The same request gets the same answer until somebody changes the object.
 HOPELESS = frozenset({400, 405, 413, 415, 422})
+# What is answered in an API server's place while it is away.
+NOBODY_THERE = frozenset({502, 503})
 
 
 class ApiError(Exception):
@@ -76,7 +78,7 @@ class ApiError(Exception):
     @property
     def is_lost(self) -> bool:
         """Nobody was there to take it, and nobody says when somebody will be; whether it arrived is not known."""
-        return self.status in (502, 503) and self.retry_after is None
+        return self.status in NOBODY_THERE and self.retry_after is None
 
     @property
     def is_expired(self) -> bool:
@@ -99,7 +101,8 @@ class NoSuchKind(ApiError):
 class Unreachable(Exception):
     """No answer, or none of a Kubernetes API. `maybe_sent`: the request may have been carried out.
 
-    `is_lost`: there was a connection, and it ended before the answer did, which the next one may not do.
+    `is_lost`: there was a connection, and it ended before the answer did, or a proxy found nobody behind it; the next
+    request may fare better.
     `fix` is for the condition of the cluster itself, which is where people look who can mend it.
     """
 

@@ -31,7 +31,7 @@ from yarl import URL
 from fleet_rollout import measures
 from fleet_rollout.kube.answers import MOST_VALUES, holds_too_much, refusal
 from fleet_rollout.kube.connector import Connector, shared_trust
-from fleet_rollout.kube.errors import ApiError, Unreachable
+from fleet_rollout.kube.errors import NOBODY_THERE, ApiError, Unreachable
 from fleet_rollout.kube.slots import Slots
 
 HUB = "hub"  # the name of the hub's connection
@@ -151,12 +151,11 @@ class Transport:
             try:
                 async with self._in_flight:
                     with self._attempt():
-                        return await self._once(request)
-            except (ApiError, Unreachable) as error:
-                pause = _pause(request, error, attempt)
-                if pause is None:
+                        return await self._asked(request)
+            except ApiError as error:
+                if attempt == ATTEMPTS or not _is_worth_repeating(request, error):
                     raise
-                await asyncio.sleep(pause)
+                await asyncio.sleep(error.retry_after or 0)
         raise AssertionError("the last attempt returns or raises")
 
     async def relay(
@@ -252,6 +251,20 @@ class Transport:
         self._session = self._websockets = None
         for session in sessions:
             await session.close()
+
+    async def _asked(self, request: Request) -> tuple[int, Any, int]:
+        """A question that is lost without a word is asked once more; the breaker sees what becomes of it in the end.
+
+        Of a pass with forty requests to a member that loses one in a hundred, a third would fail and wait for its
+        back-off. Of a write the outcome is read first, by who knows what it was for.
+        """
+        try:
+            return await self._once(request)
+        except (ApiError, Unreachable) as error:
+            if not (error.is_lost and request.changes_nothing):
+                raise
+        await asyncio.sleep(random.uniform(0, BREATH))  # noqa: S311
+        return await self._once(request)
 
     async def _once(self, request: Request) -> tuple[int, Any, int]:
         code = "none"
@@ -373,7 +386,8 @@ class Transport:
             fact = (
                 f"answered {answer.status} with {answer.content_type}, which is not a Kubernetes API; check the address"
             )
-            raise self._unreachable(fact, maybe_sent=changed)
+            # A proxy before an API server that is down for a moment says so in a page.
+            raise self._unreachable(fact, maybe_sent=changed, is_lost=answer.status in NOBODY_THERE)
         if holds_too_much(body):
             raise self._unreachable(f"the answer holds more than {MOST_VALUES} values", maybe_sent=changed)
         try:
@@ -497,17 +511,11 @@ def _fenced(fence: Fence | None) -> type[aiohttp.ClientRequest]:
     return FencedRequest
 
 
-def _pause(request: Request, error: ApiError | Unreachable, attempt: int) -> float | None:
-    """How long to wait until the request is sent again; None where it is not.
-
-    A server that says when is obeyed: 429 was never carried out, 503 may have been, so only what can be sent twice is.
-    What was lost without a word is asked once more where it is a question: of a pass with forty requests to a member
-    that loses one in a hundred, a third would fail and wait for its back-off. Of a write the outcome is read first.
-    """
-    if isinstance(error, ApiError) and error.retry_after is not None:
-        is_obeyed = error.status == 429 or (error.status == 503 and request.repeatable)
-        return error.retry_after if is_obeyed and error.retry_after <= LONGEST_PAUSE and attempt < ATTEMPTS else None
-    return random.uniform(0, BREATH) if error.is_lost and request.changes_nothing and attempt == 1 else None  # noqa: S311
+def _is_worth_repeating(request: Request, error: ApiError) -> bool:
+    """429 was never carried out; 503 may have been, so only what can be sent twice is."""
+    if error.retry_after is None or error.retry_after > LONGEST_PAUSE:
+        return False
+    return error.status == 429 or (error.status == 503 and request.repeatable)
 
 
 @lru_cache(maxsize=256)

@@ -121,9 +121,7 @@ class Writer:
         if live is not None and step.do == "recreate":
             await self._delete_and_wait(ref, live)
             live = None
-        if live is not None:
-            live = await self._on_fresh(ref, live, lambda obj: self._take_over(ref, step.desired, obj))
-            live = await self._on_fresh(ref, live, lambda obj: self._hand_over_replicas(ref, obj))
+        live = await self._prepared(ref, step.desired, live)
         with refusals.answers(ref, "apply"):
             answer, created = await self._carried_out(step, live)
         if created:
@@ -131,19 +129,29 @@ class Writer:
         is_changed = step.live is None or has_drifted(step.live, answer)
         return "configured" if is_changed else "unchanged", answer
 
+    async def _prepared(self, ref: Ref, desired: Object, live: Object | None) -> Object | None:
+        """The live object, of which nobody but us owns what is ours, nor we what a rollout scales."""
+        if live is None:
+            return None
+        live = await self._on_fresh(ref, live, lambda obj: self._take_over(ref, desired, obj))
+        return await self._on_fresh(ref, live, lambda obj: self._hand_over_replicas(ref, obj))
+
     async def _carried_out(self, step: Step, live: Object | None) -> tuple[Object, bool]:
         """The object as applied, and whether it is new. An outcome that was lost is read, and what is missing sent."""
+        ref, desired = step.ref, step.desired
         try:
-            return await self._apply(step.ref, self.sent(step.ref, step.desired, live))
+            return await self._apply(ref, self.sent(ref, desired, live))
         except (ApiError, Unreachable) as error:
             if not error.is_lost:
                 raise
-            found = await self.plan(step.desired, await self.reader.get(step.ref))
-            if found.do == "keep" and found.live is not None:
+            found = await self.plan(desired, await self.reader.get(ref))
+            if not found.is_write and found.live is not None:
                 return found.live, live is None
             if found.do != "write":
                 raise
-            return await self._apply(step.ref, self.sent(step.ref, step.desired, found.live))
+        now = await self._prepared(ref, desired, found.live)
+        answer, created = await self._apply(ref, self.sent(ref, desired, now))
+        return answer, created or live is None
 
     def without_dry_run(self, ref: Ref, desired: Object, live: Object | None) -> Step | None:
         """The step that is clear from the manifest and the live object alone."""

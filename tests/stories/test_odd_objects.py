@@ -76,9 +76,11 @@ def odd_objects(url: str) -> dict[str, dict[str, dict[str, Any]]]:
             "junk-status": {**application(url, "fleet"), "status": {"conditions": "none", "syncStatus": 7}},
             "junk-annotation": {**application(url, "fleet"), "metadata": {"annotations": noted}},
             "junk-fleet": application(url, "odd-fleet"),
+            "junk-text": {"spec": {}, "status": "none"},
             "empty": {"spec": {}},
         },
         "clustersyncs": {
+            "junk-text": {"spec": {}, "status": "none"},
             "junk-spec": {"spec": {"kustomization": 7, "cluster": 3, "artifact": "x", "application": []}},
             "junk-dependency": {"spec": {"kustomization": {"dependsOn": ["a", {}]}}, "status": {"conditions": [{}]}},
             "empty": {"spec": {}},
@@ -112,7 +114,7 @@ async def test_t43_odd_objects_stall_and_the_others_go_on(odd_story: Story) -> N
     await story.applied(await repository.commit_of(), good)
 
     async def are_stalled() -> bool:
-        found = [await story.read(name) for name in ("junk-duration", "junk-fleet", "empty")]
+        found = [await story.read(name) for name in ("junk-duration", "junk-fleet", "junk-text", "empty")]
         found += [await story.hub.api.get(story.path("clustersyncs", name)) for name in odd_objects("")["clustersyncs"]]
         return all(matching(obj, "Stalled", "True", None) for obj in found)
 

@@ -177,6 +177,8 @@ def merge_bomb():
         (kubeconfig(clusters={"a": "b"}), "clusters has no entry"),
         (kubeconfig(cluster={"server": ""}), "cluster.server is not an address"),
         (kubeconfig(cluster={"server": "10.0.0.1:6443"}), "cluster.server is not an address"),
+        (kubeconfig(cluster={"server": "https://["}), "cluster.server is not an address"),
+        (kubeconfig(cluster={"server": "https://member:70000"}), "cluster.server is not an address"),
         (kubeconfig(cluster={"server": f"https://me:{SECRET}@host"}), "cluster.server may hold"),
         (kubeconfig(cluster={"server": 7}), "cluster.server is not text"),
         (kubeconfig(cluster={"certificate-authority-data": "%%"}), "certificate-authority-data is not base64"),

@@ -6,11 +6,13 @@ import asyncio
 import socket
 import ssl
 import struct
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from fleet_rollout.kube import connector, errors, transport
+from fleet_rollout.kube.breaker import Breaker
 from fleet_rollout.kube.client import ApiError, Cluster, Connection, Resource, Unreachable
 from fleet_rollout.lab.certificates import Authority
 
@@ -223,27 +225,29 @@ async def test_a_create_is_not_repeated_on_503_since_it_may_have_happened(serve,
 
 
 @pytest.fixture
-def broken_off(serve, open_cluster, quick, monkeypatch):
-    """A cluster that fails the first requests, cut or with 503, and the methods of all that it was sent."""
+def broken_off(serve, open_cluster, settings, monkeypatch):
+    """A cluster whose first requests are lost in some way, and the methods of all that it was sent."""
     monkeypatch.setattr(transport, "BREATH", 0.0)
 
-    async def make(how: str, times: int) -> tuple[Cluster, list[str]]:
+    async def make(how: str, times: int, **more: Any) -> tuple[Cluster, list[str]]:
         seen: list[str] = []
 
         async def answer(request: web.Request) -> web.Response:
             seen.append(request.method)
             if len(seen) > times:
                 return web.json_response(CONFIG_MAP)
-            if how == "503":
-                return web.Response(status=503, text="down")
-            cut(request)
-            return web.Response()
+            if how == "cut":
+                cut(request)
+                return web.Response()
+            status, content_type = how.split()
+            return web.Response(status=int(status), text="{}", content_type=content_type)
 
-        return open_cluster(await serve(answer), quick), seen
+        return open_cluster(await serve(answer), settings, **more), seen
 
     return make
 
 
+LOSSES = ["cut", "503 application/json", "503 text/plain", "502 text/html"]
 QUESTIONS = {
     "get": lambda cluster: cluster.get(CONFIG_MAPS, "a", "n"),
     "dry run": lambda cluster: cluster.apply(CONFIG_MAPS, CONFIG_MAP, manager="tests", dry_run=True),
@@ -257,7 +261,7 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("how", ["cut", "503"])
+@pytest.mark.parametrize("how", LOSSES)
 @pytest.mark.parametrize("request_of", QUESTIONS.values(), ids=QUESTIONS)
 async def test_a_question_that_is_lost_is_asked_once_more(broken_off, request_of, how):
     cluster, seen = await broken_off(how, 1)
@@ -269,7 +273,7 @@ async def test_a_question_that_is_lost_is_asked_once_more(broken_off, request_of
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("how", ["cut", "503"])
+@pytest.mark.parametrize("how", LOSSES)
 @pytest.mark.parametrize("request_of", WRITES.values(), ids=WRITES)
 async def test_a_write_that_is_lost_is_its_callers_to_look_after(broken_off, request_of, how):
     cluster, seen = await broken_off(how, 1)
@@ -278,37 +282,49 @@ async def test_a_write_that_is_lost_is_its_callers_to_look_after(broken_off, req
     assert len(seen) == 1
 
 
-async def test_a_server_that_hangs_is_not_asked_again_at_once(serve, open_cluster, quick):
-    seen = []
-
-    async def hang(request: web.Request) -> web.Response:
-        seen.append(request.method)
-        await asyncio.Event().wait()
-
-    await fails(open_cluster(await serve(hang), quick))
-    assert seen == ["GET"]
-
-
-async def test_a_repeated_dry_run_asks_the_fence_again(serve, open_cluster, quick, monkeypatch):
-    class NotLeading(Exception):
-        pass
-
-    monkeypatch.setattr(transport, "BREATH", 0.0)
+async def test_other_answers_and_silence_are_no_loss(serve, open_cluster, quick):
     seen = []
 
     async def answer(request: web.Request) -> web.Response:
-        seen.append(request.method)
-        cut(request)
-        return web.Response()
+        seen.append(request.path)
+        if len(seen) == 1:
+            return web.json_response({}, status=500)
+        if len(seen) == 3:
+            await asyncio.Event().wait()
+        return web.Response(text="<html>", content_type="text/html")
+
+    cluster = open_cluster(await serve(answer), quick)
+    for _ in range(3):
+        with pytest.raises((ApiError, Unreachable)):
+            await cluster.get(CONFIG_MAPS, "a", "n")
+    assert len(seen) == 3
+
+
+async def test_a_repeated_dry_run_asks_the_fence_again(broken_off):
+    class NotLeading(Exception):
+        pass
+
+    seen: list[str] = []
 
     def fence() -> None:
         if seen:
             raise NotLeading
 
-    cluster = open_cluster(await serve(answer), quick, fence=fence)
+    cluster, seen = await broken_off("cut", 1, fence=fence)
     with pytest.raises(NotLeading):
         await cluster.apply(CONFIG_MAPS, CONFIG_MAP, manager="tests", dry_run=True)
     assert seen == ["PATCH"]
+
+
+async def test_the_breaker_hears_of_a_lost_question_once(broken_off, settings):
+    breaker = Breaker("m1", settings)
+    cluster, seen = await broken_off("cut", 99, attempt=breaker.attempt)
+    for failures in range(1, settings.member_breaker_failures + 1):
+        assert not breaker.is_open
+        with pytest.raises(Unreachable):
+            await cluster.server_version()
+        assert len(seen) == 2 * failures
+    assert breaker.is_open
 
 
 async def test_a_long_retry_after_is_the_callers_to_wait(serve, open_cluster, quick):

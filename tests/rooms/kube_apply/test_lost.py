@@ -10,7 +10,7 @@ import pytest
 
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube.access import connection_from_kubeconfig
-from fleet_rollout.kube.apply import Applier
+from fleet_rollout.kube.apply import Applier, ReplicaRule
 from fleet_rollout.kube.client import Cluster
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, CutAfter, CutBefore, CutInside, Faults, refusal
@@ -56,10 +56,28 @@ async def test_a_write_that_is_lost_is_carried_out_once_in_the_same_pass(
         assert (await live("configmaps", "lost"))["data"] == {"a": value}
 
 
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+async def test_a_workload_under_a_rollout_begins_with_its_replicas(
+    make: Any, faults: Faults, apply: Any, live: Any, settled: Any, loss: Any
+) -> None:
+    """What Git says of replicas counts once, at the beginning, whatever became of the answer."""
+    faults.when(is_write, loss)
+    rule = ReplicaRule("Deployment", make.namespace, "lost")
+    lines = await apply(make.deployment("lost", replicas=3), replicas=rule)
+    assert lines == [f"Deployment/{make.namespace}/lost created"]
+    assert (await live("deployments", "lost", "apps"))["spec"]["replicas"] == 3
+    await settled("lost")
+    assert await apply(make.deployment("lost", replicas=3), replicas=rule) == [
+        f"Deployment/{make.namespace}/lost unchanged"
+    ]
+    assert (await live("deployments", "lost", "apps"))["spec"]["replicas"] == 3
+
+
 async def test_a_write_that_is_lost_twice_fails_the_pass(make: Any, faults: Faults, apply: Any, live: Any) -> None:
-    faults.when(is_write, CutBefore(), times=2)
+    rule = faults.when(is_write, CutBefore(), times=2)
     with pytest.raises(Transient, match="the connection was cut"):
         await apply(make.config_map("lost"))
+    assert rule.done == 2
     assert await live("configmaps", "lost") is None
 
 
