@@ -27,35 +27,26 @@ def progress(status: Mapping[str, Any] | None) -> tuple[Any, ...]:
 
 
 class Hands:
-    """The writes of one tick. `live` is the tick's view; what is written becomes part of it.
+    """The writes of one tick. `live` is the tick's view; what is written becomes part of it."""
 
-    `look` raises Overtaken where the Canary is another than the tick has seen. It is asked after the objects were read,
-    never before: a Canary that is as it was then was so all the while, however old the view of it.
-    """
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        sight: Sight,
-        live: dict[Ref, Object | None],
-        look: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:
+    def __init__(self, cluster: Cluster, sight: Sight, live: dict[Ref, Object | None]) -> None:
         self._cluster = cluster
         self._sight = sight
-        self._look = look
         self._has_looked = False
         self.live = live
         self.writes = 0
 
-    async def carry_out(self, decide: Decide) -> None:
+    async def carry_out(self, decide: Decide, look: Callable[[], Awaitable[object]] | None = None) -> None:
         """Decide and write; where somebody else was faster, look again and decide anew.
 
         Only what was written meanwhile is looked at again: the target stays the one that this tick has seen.
+        `look` raises Overtaken where the Canary is another than the tick has seen. It is asked before the first write,
+        after the objects were read: a Canary that is as it was then was so all the while, however old the view of it.
         """
         for _ in range(ATTEMPTS):
             writes = decide(self.live)
-            if writes and self._look is not None and not self._has_looked:
-                await self._look()
+            if writes and look is not None and not self._has_looked:
+                await look()
                 self._has_looked = True
             lost = await self._attempt(writes)
             if lost is None:

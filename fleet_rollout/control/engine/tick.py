@@ -99,7 +99,7 @@ class Tick:
         self.has_measured = False
         self.has_lost = False
         self._subject = Subject(raw, options)
-        self._hands = Hands(cluster, sight, {}, self._look)
+        self._hands = Hands(cluster, sight, {})
         self._progress = {progress(raw.get("status"))}  # what was seen, and what may have been written since
         self._router: Router = router_for(self._subject.provider)
         self._pending: dict[str, Any] = {}
@@ -267,7 +267,7 @@ class Tick:
             moved = self._router.set_routes(self._subject, live, routes, token=token)
             return moved.writes
 
-        await self._hands.carry_out(decide)
+        await self._hands.carry_out(decide, self._look)
         if moved.status:
             self._pending |= moved.status
             self._show_status(moved.status)
@@ -322,7 +322,7 @@ class Tick:
         self._subject = replace(self._subject, raw=self.raw)
 
     async def _write(self, decide: Callable[[Subject, dict[Ref, Object | None]], list[Write]]) -> None:
-        await self._hands.carry_out(lambda live: decide(self._subject, live))
+        await self._hands.carry_out(lambda live: decide(self._subject, live), self._look)
 
     async def _hold(self) -> None:
         await self._rewrite(reverting.hold)
@@ -331,7 +331,7 @@ class Tick:
         """Change the Canary itself, its status aside."""
         ref = ref_of(self.raw)
         self._hands.live[ref] = self.raw
-        await self._hands.carry_out(lambda live: decide(live[ref] or self.raw))
+        await self._hands.carry_out(lambda live: decide(live[ref] or self.raw), self._look)
         self.raw = self._hands.live[ref] or self.raw
 
     async def _release(self) -> None:
