@@ -234,4 +234,14 @@ SAFEGUARDS = (
         "return _is_object(value)",
         ("tests/rooms/kube/test_answers_properties.py",),
     ),
+    Safeguard(
+        "of a write that is lost the outcome is read, and what is sent then is prepared like the first",
+        "fleet_rollout/kube/writer.py",
+        "        now = await self._prepared(ref, desired, found.live)\n",
+        "        now = found.live\n",
+        (
+            "tests/rooms/kube_apply/test_lost.py::test_a_write_that_is_lost_is_carried_out_once_in_the_same_pass",
+            "tests/rooms/kube_apply/test_lost.py::test_a_workload_under_a_rollout_begins_with_its_replicas",
+        ),
+    ),
 )
