@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 import aiohttp
@@ -29,6 +29,7 @@ KINDS = (
 RESTART_DELAY = 2.0
 JOIN_SECONDS = 10.0
 END_SECONDS = 2.0
+LAST_SECONDS = 8.0
 CLOSE_POLL = 0.02
 CLOSE_LOOKS = 250
 
@@ -123,6 +124,19 @@ async def _end(tasks: set[asyncio.Task[Any]], *, cancel: bool = True) -> None:
         await asyncio.wait(tasks, timeout=END_SECONDS)
 
 
+async def run_to_the_end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """As kopf runs its tasks, but when one has ended the others have so many seconds; raises what ended it.
+
+    kopf waits without an end: a watch that was cut in that moment asks for a login, which nobody is left to give.
+    """
+    ending = asyncio.create_task(kopf.run_tasks(tasks, ignored=asyncio.all_tasks() - set(tasks)))
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([ending], timeout=LAST_SECONDS)
+    if not ending.done():
+        raise TimeoutError(f"kopf has not ended within {LAST_SECONDS:g} s of the end of one of its tasks")
+    ending.result()
+
+
 class HubEvents:
     """Calls `notify(plural, event type, object)` on the caller's loop for every change of `KINDS`.
 
@@ -182,7 +196,7 @@ class HubEvents:
         sockets = Sockets()
         async with contextlib.AsyncExitStack() as sessions:
             sessions.push_async_callback(sockets.closed)
-            await kopf.operator(
+            tasks = await kopf.spawn_tasks(
                 registry=self._registry(tell, sessions, sockets),
                 settings=self._settings(),
                 standalone=True,
@@ -190,6 +204,7 @@ class HubEvents:
                 namespaces=[self._namespace] if self._namespace else [],
                 stop_flag=stop.of_loop(),
             )
+            await run_to_the_end(tasks)
 
     def _registry(
         self, tell: Callable[[str, dict[str, Any]], None], sessions: contextlib.AsyncExitStack, sockets: Sockets

@@ -68,3 +68,26 @@ def test_a_loop_that_begins_after_the_stop_is_stopped() -> None:
     run_bounded(work())
     stop.set()
     assert stop.is_set()
+
+
+async def test_what_waits_for_ever_when_another_has_failed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch whose connection was cut as the others failed: it takes no cancellation, and kopf would wait for it."""
+    monkeypatch.setattr(hub, "LAST_SECONDS", 0.2)
+    over = asyncio.Event()
+
+    async def fails() -> None:
+        raise RuntimeError("the watch was refused")
+
+    async def waits() -> None:
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+
+    async with asyncio.timeout(60):
+        with pytest.raises(RuntimeError, match="refused"):
+            await hub.run_to_the_end([asyncio.create_task(fails())])
+        stubborn = asyncio.create_task(waits())
+        with pytest.raises(TimeoutError, match="kopf has not ended"):
+            await hub.run_to_the_end([asyncio.create_task(fails()), stubborn])
+        over.set()
+        await stubborn
