@@ -221,6 +221,10 @@ class Cluster:
             fact = f"its list of kinds is not one of a Kubernetes API; {answers.CHECK_SERVER}"
             raise Unreachable(self.name, fact, maybe_sent=False) from error
 
+    def known_resources(self, group: str, kind: str) -> list[Resource]:
+        """A kind in each version that `resource_for` has seen, the server's preferred one first; without a request."""
+        return self._discovery.known(group, kind)
+
     async def server_version(self) -> str:
         """Such as `v1.37.2`."""
         return str((await self._object(Request("GET", "/version", repeatable=True))).get("gitVersion", ""))

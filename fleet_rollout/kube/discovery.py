@@ -77,6 +77,10 @@ class Discovery:
             raise NoSuchKind(api_version, kind)
         return self._kinds[wanted]
 
+    def known(self, group: str, kind: str) -> list[Resource]:
+        """A kind in each version that the server had when it was asked last, the one that it prefers first."""
+        return [found for found in self._kinds.values() if (found.group, found.kind) == (group, kind)]
+
     async def _refresh(self, wanted: tuple[str, str]) -> None:
         """Ask the server, unless what others asked meanwhile answers it: the kind, or a listing begun after now."""
         enough = self._started + 1

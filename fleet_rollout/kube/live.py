@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
@@ -23,7 +23,6 @@ AT_ONCE = 16
 POLL_FIRST, POLL_LONGEST = 0.1, 2.0
 # So many objects of a kind in a namespace are got rather than listed, by whether the list finds only ours.
 _GOT_WITH_SELECTOR, _GOT_WITHOUT = 1, 8
-_CRDS = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 
 
 async def each(work: Callable[[Item], Awaitable[Result]], items: Sequence[Item], at_once: int) -> list[Result]:
@@ -74,9 +73,11 @@ class Reader:
         try:
             return await self.cluster.resource_for(ref.api_version, ref.kind)
         except NoSuchKind:
-            for version in await self._served_versions(ref) if self.any_version else []:
-                return await self.cluster.resource_for(f"{ref.group}/{version}", ref.kind)
-            raise
+            # Discovery, which has just been read anew, may be read by every account; lists of CRDs may not.
+            others = self.cluster.known_resources(ref.group, ref.kind) if self.any_version else []
+            if not others:
+                raise
+            return others[0]
 
     async def get(self, ref: Ref) -> Object | None:
         resource = await self.resource(ref)
@@ -155,26 +156,6 @@ class Reader:
 
         objects = await each(got, refs, self.at_once)
         return {ref: obj for ref, obj in zip(refs, objects, strict=True) if obj is not None}
-
-    async def _served_versions(self, ref: Ref) -> list[str]:
-        """The versions in which a CRD of the cluster serves this kind; none where there is no such CRD."""
-        try:
-            crds, _ = await self.cluster.list(await self.cluster.resource_for(*_CRDS))
-        except ApiError as error:
-            if error.is_forbidden:
-                return []
-            raise
-        return [
-            version["name"]
-            for crd in crds
-            if _defines(crd, ref)
-            for version in crd["spec"]["versions"]
-            if version["served"]
-        ]
-
-
-def _defines(crd: Mapping[str, Any], ref: Ref) -> bool:
-    return bool(crd["spec"]["group"] == ref.group and crd["spec"]["names"]["kind"] == ref.kind)
 
 
 def _place(ref: Ref) -> tuple[str, str, str, str]:
