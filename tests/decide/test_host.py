@@ -55,6 +55,13 @@ def test_t32_the_controllers_rights_are_not_the_contents_business(content):
             "",
             spec={"group": "apps.kurator.dev"},
         ),
+        obj(
+            "apiregistration.k8s.io/v1",
+            "APIService",
+            "v1alpha1.apps.kurator.dev",
+            "",
+            spec={"group": "apps.kurator.dev"},
+        ),
     ],
 )
 def test_t32_nor_are_its_kinds(content, as_itself):
@@ -81,6 +88,34 @@ def test_t32_nor_are_its_admission_policies():
     assert "would change the controller's admission policies" in refused(policy)
 
 
+RULES = [{"apiGroups": ["apps", "apps.kurator.dev"], "resources": ["clustersyncs"], "operations": ["*"]}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("MutatingWebhookConfiguration", {"webhooks": [{"name": "a", "rules": RULES}]}),
+        ("ValidatingWebhookConfiguration", {"webhooks": [{"name": "a"}, {"name": "b", "rules": RULES}]}),
+        ("ValidatingAdmissionPolicy", {"spec": {"matchConstraints": {"resourceRules": RULES}}}),
+        ("MutatingAdmissionPolicy", {"spec": {"matchConstraints": {"resourceRules": RULES}}}),
+    ],
+)
+def test_t32_nor_is_the_admission_of_its_kinds(kind, fields):
+    content = obj("admissionregistration.k8s.io/v1", kind, "mine", "", **fields)
+    assert "would judge or change what fleet-rollout itself acts on" in refused(content)
+
+
+def test_t32_nor_are_the_inventories_beside_an_application():
+    """Their entries say what is deleted from a member, and the controller's account may write them."""
+    part = obj("v1", "ConfigMap", "shop-0-m1-inventory-0a1b2c3d")
+    assert refused(part, as_itself=True) == (
+        "ConfigMap/apps/shop-0-m1-inventory-0a1b2c3d has the name of an inventory's part;"
+        " give it a name without -inventory-"
+    )
+    assert refused(part) is None  # an account of the user's own meets the admission policy
+    assert refused(obj("v1", "ConfigMap", "stock-inventory-today"), as_itself=True) is None
+
+
 def test_t32_what_the_controller_may_write_for_itself_is_not_lent_across_namespaces():
     foreign = obj("v1", "ConfigMap", namespace="other")
     assert refused(foreign, as_itself=True) == (
@@ -102,6 +137,12 @@ def test_t32_what_the_controller_may_write_for_itself_is_not_lent_across_namespa
         obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", "", spec={"group": "b"}),
         obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", ""),
         obj("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "mine", ""),
+        obj("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mine", "", webhooks=[{"rules": "x"}, 1]),
+        obj("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "mine", "", spec={"matchConstraints": [1]}),
+        obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", "", spec="odd"),
+        obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", "", spec={"group": ["a"]}),
+        obj(RBAC, "RoleBinding", subjects=["odd"]),
+        obj(RBAC, "RoleBinding", subjects="odd"),
         obj("rbac.authorization.k8s.io/v1", "Unknown"),
     ],
 )
