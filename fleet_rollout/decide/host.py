@@ -18,7 +18,9 @@ Object = Mapping[str, Any]
 OWN_GROUPS = frozenset({GROUP, "fleet.kurator.dev", "cluster.kurator.dev"})
 ADMISSION_GROUP = "admissionregistration.k8s.io"
 # Kinds whose `spec.group` says whose kinds they serve.
-DEFINITIONS = frozenset({("apiextensions.k8s.io", "CustomResourceDefinition"), ("apiregistration.k8s.io", "APIService")})
+DEFINITIONS = frozenset(
+    {("apiextensions.k8s.io", "CustomResourceDefinition"), ("apiregistration.k8s.io", "APIService")}
+)
 PREFIX = "fleet-rollout"
 BINDINGS = frozenset({"RoleBinding", "ClusterRoleBinding"})
 ROLES = frozenset({"Role", "ClusterRole"})

@@ -137,7 +137,9 @@ def test_t32_what_the_controller_may_write_for_itself_is_not_lent_across_namespa
         obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", "", spec={"group": "b"}),
         obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", ""),
         obj("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "mine", ""),
-        obj("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mine", "", webhooks=[{"rules": "x"}, 1]),
+        obj(
+            "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mine", "", webhooks=[{"rules": "x"}, 1]
+        ),
         obj("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "mine", "", spec={"matchConstraints": [1]}),
         obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", "", spec="odd"),
         obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a.b", "", spec={"group": ["a"]}),

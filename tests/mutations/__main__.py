@@ -23,6 +23,9 @@ from tests.mutations.safeguards import ROOT, SAFEGUARDS, Safeguard
 PARTS = ("api", "config", "docs", "examples", "fleet_rollout", "tests")
 FILES = ("pyproject.toml", "uv.lock", "README.md")
 PASSED, FAILED = 0, 1  # pytest's exit codes; whatever else it ends with is no verdict
+BROKEN = re.compile(
+    r"- ((?:Name|Attribute|Syntax|Import)Error\b.*)"
+)  # what is dropped was no safeguard, but the program
 
 
 def copied(to: Path) -> Path:
@@ -35,14 +38,16 @@ def copied(to: Path) -> Path:
 
 
 async def tested(tree: Path, tests: Sequence[str], run: str) -> tuple[int, str]:
-    """pytest's exit code in `tree`, and its last line."""
+    """pytest's exit code in `tree`, and its last line, or what says that the program itself is broken."""
     environment = os.environ | {"PYTEST_XDIST_TESTRUNUID": run, "PYTHONDONTWRITEBYTECODE": "1"}
     command = (sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *tests)
     process = await asyncio.create_subprocess_exec(
         *command, cwd=tree, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     said, _ = await process.communicate()
-    return process.returncode or 0, said.decode(errors="replace").rstrip().rpartition("\n")[2]
+    text = said.decode(errors="replace").rstrip()
+    broken = BROKEN.search(text)
+    return process.returncode or 0, broken[1] if broken else text.rpartition("\n")[2]
 
 
 async def verdict(safeguard: Safeguard, folder: Path, run: str) -> tuple[bool, str]:

@@ -110,7 +110,7 @@ SAFEGUARDS = (
         "a Canary is looked at after its objects",
         "fleet_rollout/control/engine/hands.py",
         "if writes and look is not None and not self._has_looked:",
-        "if writes and self._look is not None and self._has_looked:",
+        "if writes and look is not None and self._has_looked:",
         ("tests/control/engine/test_bad_input.py::test_who_sees_an_old_canary_takes_nothing_back",),
     ),
     Safeguard(
