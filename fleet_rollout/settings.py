@@ -82,6 +82,8 @@ class Settings:
     allowed_addresses: tuple[str, ...] = _setting((), "what webhooks and metrics of every fleet may reach, too")
     own_ranges: tuple[str, ...] = _setting((), "ranges of the hub's Services and Pods, which they may not reach")
 
+    lend_cloud_identity: bool = _setting(False, "let CloudWatch and Stackdriver of members ask as the hub's identity")
+
     # Status
     status_interval: float = _setting(1.0, "least time between two status writes of one Application")
     status_max_bytes: int = _setting(300 * 1024, "an Application's status above this is compacted")

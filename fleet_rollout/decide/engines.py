@@ -49,11 +49,16 @@ def settings_of(fleet: Fleet | None) -> RolloutEngine:
 
 
 def options_of(
-    fleet: Fleet | None, cluster_name: str, *, shortest_interval: float = 10.0, cross_namespace_refs: bool = True
+    fleet: Fleet | None,
+    cluster_name: str,
+    *,
+    shortest_interval: float = 10.0,
+    cross_namespace_refs: bool = True,
+    lends_identity: bool = False,
 ) -> EngineOptions:
     """The defaults of every Canary in the member `cluster_name`."""
     options = options_from(settings_of(fleet), cluster_name, shortest_interval=shortest_interval)
-    return replace(options, no_cross_namespace_refs=not cross_namespace_refs)
+    return replace(options, no_cross_namespace_refs=not cross_namespace_refs, lends_identity=lends_identity)
 
 
 def options_from(said: RolloutEngine, cluster_name: str, *, shortest_interval: float = 10.0) -> EngineOptions:

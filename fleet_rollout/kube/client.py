@@ -7,7 +7,7 @@ the service, for the hub and for members.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -221,7 +221,7 @@ class Cluster:
             fact = f"its list of kinds is not one of a Kubernetes API; {answers.CHECK_SERVER}"
             raise Unreachable(self.name, fact, maybe_sent=False) from error
 
-    def known_resources(self, group: str, kind: str) -> list[Resource]:
+    def known_resources(self, group: str, kind: str) -> Sequence[Resource]:
         """A kind in each version that `resource_for` has seen, the server's preferred one first; without a request."""
         return self._discovery.known(group, kind)
 

@@ -61,6 +61,7 @@ class Provider:
             raise Misconfigured(
                 f"region {self._region!r} is not one of AWS" if self._region else "region not specified"
             )
+        options.check_lends("")
         domain = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
         self._url = endpoint or f"https://monitoring.{self._region}.{domain}/"
         self._window = INTERVALS * interval_seconds(options.interval)

@@ -78,7 +78,16 @@ class Options:
     scope: str = ""
     api: MemberApi | None = None
     only_namespace: str = ""  # where references to other namespaces are forbidden, the one that may be named
+    lends_identity: bool = True  # a query may go out with the cloud identity that the engine itself has
     now: Callable[[], float] = field(default=time.time)
+
+    def check_lends(self, instead: str) -> None:
+        """Misconfigured where a query may not be sent as the engine; `instead` is what may be written in its place."""
+        if not self.lends_identity:
+            raise Misconfigured(
+                f"the hub does not ask with its own cloud identity for a member; {instead}let an engine in the member"
+                " run the canary (mode Agent), or start the controller with --lend-cloud-identity"
+            )
 
 
 class Reply(NamedTuple):

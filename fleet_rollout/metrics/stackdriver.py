@@ -65,6 +65,8 @@ class Provider:
                 raise Misconfigured(f"{self._project[:50]!r} is not a project id")
             if "serviceAccountKey" in credentials:
                 self._key = key_credentials(credentials["serviceAccountKey"])
+        if self._key is None:
+            options.check_lends("put a `serviceAccountKey` into the template's Secret, ")
         self._api = api
         self._bulkheads = options.bulkheads
         self._backend = Backend(dial)

@@ -134,3 +134,8 @@ def test_a_conflict_names_the_clusters_both_fleets_and_the_way_out():
 def test_t30_lockdown_reaches_the_canaries_of_every_fleet():
     assert options_of(None, "m1", cross_namespace_refs=False).no_cross_namespace_refs
     assert not options_of(fleet(), "m1").no_cross_namespace_refs
+
+
+def test_t25_the_hub_lends_its_identity_only_where_it_is_told_to():
+    assert not options_of(fleet(), "m1").lends_identity
+    assert options_of(fleet(), "m1", lends_identity=True).lends_identity

@@ -47,7 +47,7 @@ def options(started: Started, *flags: str, **environment: str) -> Any:
 
 def test_without_flags_everything_has_a_default(started: Started) -> None:
     found = options(started)
-    assert found.engine == EngineOptions(metrics_server="http://prometheus.istio-system:9090")
+    assert found.engine == EngineOptions(metrics_server="http://prometheus.istio-system:9090", lends_identity=True)
     assert (found.adopts_plain, found.smi_adapter, found.alerting) == (False, False, None)
     assert started[-1]["settings"].lease_name == "fleet-rollout-agent"
 
@@ -81,6 +81,7 @@ def test_flags_are_flaggers(started: Started) -> None:
         event_webhook="https://events.example.com/",
         config_tracking=False,
         no_cross_namespace_refs=True,
+        lends_identity=True,
     )
     settings = started[-1]["settings"]
     assert settings.allowed_addresses == ("monitoring", "hooks.shared:80")

@@ -186,6 +186,7 @@ class Engines:
             member,
             shortest_interval=own.shortest_interval,
             cross_namespace_refs=own.cross_namespace_refs,
+            lends_identity=own.lend_cloud_identity,
         )
         settings = settings_of(fleet)
         whose = (fleet.metadata.namespace, fleet.metadata.name) if fleet is not None else ("", "")

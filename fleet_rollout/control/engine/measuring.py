@@ -100,6 +100,7 @@ class Measuring:
             scope=self._cluster.name,
             api=_Api(self._cluster),
             only_namespace=subject.namespace if subject.options.no_cross_namespace_refs else "",
+            lends_identity=subject.options.lends_identity,
         )
         if checks.kind_of(metric) != "template":
             address = subject.spec.get("metricsServer") or subject.options.metrics_server

@@ -36,6 +36,7 @@ class EngineOptions:
     event_webhook: str = ""
     config_tracking: bool = True
     no_cross_namespace_refs: bool = False
+    lends_identity: bool = False  # metrics may be asked with the cloud identity that the engine itself has
     shortest_interval: float = 10.0
 
 

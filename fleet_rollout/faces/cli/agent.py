@@ -120,6 +120,7 @@ def options_of(values: dict[str, Any], shortest_interval: float) -> AgentOptions
         ingress_annotations_prefix=values["ingress_annotations_prefix"] or engine.ingress_annotations_prefix,
         config_tracking=values["config_tracking"],
         no_cross_namespace_refs=values["no_cross_namespace_refs"],
+        lends_identity=True,  # the cluster's own, as Flagger does
     )
     adopts = values["plain_canaries"] or ("adopt" if values["kubeconfig"] else "ignore")
     return AgentOptions(engine, adopts == "adopt", values["smi_adapter"], _alerting(values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -160,6 +161,16 @@ def test_t25_the_region_alone_says_where_our_signature_goes(options, dial, regio
 def test_t25_a_region_is_a_name(options, dial, region):
     with pytest.raises(Misconfigured, match="region"):
         provider_for({"type": "cloudwatch", "region": region}, None, options, dial)
+
+
+def test_t25_the_hubs_own_identity_is_not_a_members(options, dial):
+    spec = {"type": "cloudwatch", "region": "eu-west-1"}
+    with pytest.raises(Misconfigured) as caught:
+        provider_for(spec, None, replace(options, lends_identity=False), dial)
+    assert str(caught.value) == (
+        "the hub does not ask with its own cloud identity for a member; let an engine in the member run the canary"
+        " (mode Agent), or start the controller with --lend-cloud-identity"
+    )
 
 
 def test_keys_are_spelled_as_the_service_has_them():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -66,6 +67,14 @@ def project(google, key, options, dial):
 
 def point(value):
     return {"timeSeriesData": [{"labelValues": [], "pointData": [{"values": [value], "timeInterval": {}}]}]}
+
+
+@pytest.mark.parametrize("secret", [None, {"project": b"somebodys-project"}])
+def test_t25_the_hubs_own_identity_is_not_a_members(options, dial, key, secret):
+    options = replace(options, lends_identity=False)
+    with pytest.raises(Misconfigured, match=r"does not ask with its own cloud identity.*put a `serviceAccountKey`"):
+        Provider({"type": "stackdriver"}, secret, options, dial)
+    assert Provider({"type": "stackdriver"}, {"project": b"my-project", "serviceAccountKey": key()}, options, dial)
 
 
 async def test_a_query_is_sent_with_a_token_of_the_key(project, server):
