@@ -258,7 +258,12 @@ class RolloutRun(Run):
 
     def is_timed(self, point: Point) -> bool:
         """Progress is told where Pods are not ready yet; after a crash they may be by then."""
-        return super().is_timed(point) or PROGRESS in point.key
+        return super().is_timed(point) or PROGRESS in point.key or self._is_handed_over_earlier(point)
+
+    def _is_handed_over_earlier(self, point: Point) -> bool:
+        """After a crash in an earlier act the next pass found the workload there, and did it at once."""
+        earlier = (self.key(write.asked) for write in self.writes() if write.act < point.act)
+        return point.key.endswith(MANAGER_SCALE) and point.key in earlier
 
     # What must hold
 
