@@ -81,7 +81,7 @@ class Deletions:
         sync = draft.sync
         entries = await draft.inventory()
         pruner = self._objects.pruner(sync, cluster)
-        changes, survivors = await pruner.prune(entries, siblings=self._targets.claimed_elsewhere(sync))
+        changes, survivors = await pruner.prune(entries, siblings=await self._targets.claimed_elsewhere(sync))
         if pruner.failure is not None:
             await draft.keep_inventory(survivors)
             await draft.write()

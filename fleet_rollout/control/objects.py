@@ -149,7 +149,10 @@ class Objects:
         sync = draft.sync
         if not gone or not sync.spec.kustomization.prune:
             return _Pruned()
-        taken = self._targets.claimed_elsewhere(sync)
+        try:
+            taken = await self._targets.claimed_elsewhere(sync)
+        except Transient as error:  # what others hold is not known
+            return _Pruned(survivors=gone, failure=f"nothing is pruned: {error.message}")
         moving = await self._wanted_elsewhere(sync) - taken
         handed_over = [entry for entry in gone if entry.id in moving]
         gone = [entry for entry in gone if entry.id not in moving]

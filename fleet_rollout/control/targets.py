@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fleet_rollout.control.inventories import Incomplete, Inventories
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, World
 from fleet_rollout.decide.dependencies import may_name, unmet
@@ -9,8 +10,9 @@ from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.names import APP_LABEL
 from fleet_rollout.errors import Transient, Waiting
 from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.member import HOST_KIND
-from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync
+from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, InventoryEntry
 from fleet_rollout_api.meta import ObjectName
 
 PLURALS = {"AttachedCluster": ATTACHED_CLUSTERS.plural, "Cluster": CLUSTERS.plural}
@@ -21,6 +23,7 @@ class Targets:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._inventories = Inventories(world.hub)
 
     def cluster(self, sync: ClusterSync) -> Cluster:
         """The API server to write to. Raises Transient where it cannot be used now."""
@@ -67,14 +70,33 @@ class Targets:
             and obj["metadata"]["name"] != sync.metadata.name
         ]
 
-    def claimed_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
-        """Ids that a sibling's inventory holds: pruning leaves them to it."""
-        return frozenset(
-            entry.id
-            for other in self.siblings(sync)
-            if not other.metadata.deletion_timestamp and other.status.inventory
-            for entry in other.status.inventory.entries
-        )
+    async def claimed_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
+        """Ids that a sibling's inventory holds: pruning leaves them to it. Parts are asked for where there are some.
+
+        Raises Incomplete where one of them cannot be known: then nothing may be pruned.
+        """
+        claimed: set[str] = set()
+        for other in self.siblings(sync):
+            if not other.metadata.deletion_timestamp:
+                claimed |= {entry.id for entry in await self._inventory(other)}
+        return frozenset(claimed)
+
+    async def _inventory(self, sync: ClusterSync) -> list[InventoryEntry]:
+        """As it is now: a part that is not found may have been replaced since `sync` was looked at."""
+        while True:
+            try:
+                with kube_errors("InventoryUnreadable", f"ClusterSync/{sync.metadata.namespace}/{sync.metadata.name}"):
+                    return await self._inventories.read(sync)
+            except Incomplete:
+                obj = self._world.store.get(CLUSTER_SYNCS.plural, Key(sync.metadata.namespace, sync.metadata.name))
+                if obj is None:
+                    return []
+                now = self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
+                if now.metadata.deletion_timestamp:
+                    return []
+                if now.status.inventory_parts == sync.status.inventory_parts:
+                    raise
+                sync = now
 
     def require_dependencies(self, sync: ClusterSync) -> None:
         """Raise Waiting until every dependsOn is applied at the wanted content on the same cluster."""

@@ -160,7 +160,10 @@ async def test_who_only_prunes_has_an_attempt_of_its_own_on_the_hub(epoch, befor
             seen.append(list(leader.hub.written))
             return [], []
 
-    targets = SimpleNamespace(claimed_elsewhere=lambda _: frozenset(), siblings=lambda _: [])
+    async def nothing(_: Any) -> frozenset[str]:
+        return frozenset()
+
+    targets = SimpleNamespace(claimed_elsewhere=nothing, siblings=lambda _: [])
     objects = Objects(cast(Any, None), cast(Any, targets), cast(Any, None))
     monkeypatch.setattr(objects, "pruner", lambda *_: Pruner())
     draft = leader.draft()

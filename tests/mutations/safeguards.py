@@ -228,6 +228,13 @@ SAFEGUARDS = (
         ),
     ),
     Safeguard(
+        "what another policy holds is not pruned, however long its inventory is",
+        "fleet_rollout/control/targets.py",
+        "{entry.id for entry in await self._inventory(other)}",
+        "{entry.id for entry in (other.status.inventory.entries if other.status.inventory else [])}",
+        ("tests/stories/test_planner_changes.py::test_a_renamed_policy_keeps_what_it_only_creates",),
+    ),
+    Safeguard(
         "a member's objects have names",
         "fleet_rollout/kube/answers.py",
         'return _is_object(value) and bool(value["metadata"].get("name"))',

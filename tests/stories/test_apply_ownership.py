@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
+
+from fleet_rollout.control import inventories
 
 
 def config_map(name: str, **data: str) -> str:
@@ -20,8 +23,20 @@ def ids(sync: dict[str, Any]) -> list[str]:
     return [entry["id"] for entry in sync["status"]["inventory"]["entries"]]
 
 
-async def test_an_object_moves_from_one_policy_to_another_without_being_deleted(story: Any) -> None:
+async def all_ids(story: Any, name: str) -> list[str]:
+    """Those of the parts, too."""
+    sync = await story.sync(name)
+    parts = [await story.config_map("hub", part) or {} for part in sync["status"].get("inventoryParts", [])]
+    texts = [part.get("data", {}).get(inventories.DATA_KEY, "[]") for part in parts]
+    return [*ids(sync), *(entry["id"] for text in texts for entry in yaml.safe_load(text))]
+
+
+@pytest.mark.parametrize("inline", [inventories.INLINE, 0], ids=["inline", "in parts"])
+async def test_an_object_moves_from_one_policy_to_another_without_being_deleted(
+    story: Any, monkeypatch: pytest.MonkeyPatch, inline: int
+) -> None:
     """G20: whichever of the two runs first."""
+    monkeypatch.setattr(inventories, "INLINE", inline)
     repository = await story.git_repo(
         {"one/a.yaml": config_map("a"), "one/b.yaml": config_map("b"), "two/c.yaml": config_map("c")}
     )
@@ -42,7 +57,7 @@ async def test_an_object_moves_from_one_policy_to_another_without_being_deleted(
     expected = [[f"{prefix}b__ConfigMap", f"{prefix}c__ConfigMap"], [f"{prefix}a__ConfigMap"]]
 
     async def are_handed_over() -> bool:
-        return [ids(await story.sync(name)) for name in syncs] == expected
+        return [await all_ids(story, name) for name in syncs] == expected
 
     await story.until(are_handed_over)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
+
+from fleet_rollout.control import inventories
 
 
 def config_map(name: str, **data: str) -> str:
@@ -75,8 +78,12 @@ async def test_a_removed_policy_prunes_what_it_had_brought(story: Any) -> None:
         assert await story.config_map(member, "a") is not None
 
 
-async def test_a_renamed_policy_hands_its_objects_over(story: Any) -> None:
+@pytest.mark.parametrize("inline", [inventories.INLINE, 0], ids=["inline", "in parts"])
+async def test_a_renamed_policy_hands_its_objects_over(
+    story: Any, monkeypatch: pytest.MonkeyPatch, inline: int
+) -> None:
     """G34: the objects are the same ones afterwards, never deleted in between."""
+    monkeypatch.setattr(inventories, "INLINE", inline)
     repository = await synced(story, policy(story, "old"))
     before = {m: (await story.config_map(m, "a"))["metadata"]["uid"] for m in ("m1", "m2")}
     await story.application(repository, policy(story, "new"))
@@ -86,6 +93,52 @@ async def test_a_renamed_policy_hands_its_objects_over(story: Any) -> None:
         found = (await story.config_map(member, "a"))["metadata"]
         assert found["uid"] == uid
         assert found["labels"]["kustomize.toolkit.fluxcd.io/name"] == f"new-attachedcluster-{member}"
+
+
+@pytest.mark.parametrize("inline", [inventories.INLINE, 0], ids=["inline", "in parts"])
+async def test_a_renamed_policy_keeps_what_it_only_creates(
+    story: Any, monkeypatch: pytest.MonkeyPatch, inline: int
+) -> None:
+    """G34: `ssa: IfNotPresent` leaves the old owner's labels on the object; the inventory alone says whose it is."""
+    monkeypatch.setattr(inventories, "INLINE", inline)
+    once = {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}
+    claim = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "claim", "annotations": once}}
+    repository = await story.git_repo({"app/a.yaml": config_map("a"), "app/claim.yaml": yaml.safe_dump(claim)})
+    await story.fleet("m1")
+    await story.start()
+    await story.application(repository, policy(story, "old"))
+    await story.condition("Ready", "True")
+    before = await story.config_map("m1", "claim")
+    await story.application(repository, policy(story, "new"))
+    await story.gone("clustersyncs", "old-attachedcluster-m1")
+    await story.condition("Ready", "True")
+    assert await story.config_map("m1", "claim") == before
+
+
+async def test_a_policy_prunes_nothing_while_what_another_holds_is_not_known(
+    story: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of its inventory is gone: it may have named what is to be pruned. Told, tried again, and mended."""
+    monkeypatch.setattr(inventories, "INLINE", 0)
+    repository = await synced(story, policy(story, "web"), policy(story, "db", "db"))
+    (name,) = (await story.sync("db-attachedcluster-m1"))["status"]["inventoryParts"]
+    part = await story.config_map("hub", name)
+    await story.hub.api.delete(story.path("configmaps", name))
+    await repository.commit({"app/a.yaml": None, "app/c.yaml": config_map("c")})
+    await story.request("1")
+    told = await story.sync_condition("web-attachedcluster-m1", "Ready", "False", "PruneFailed")
+    assert f"ConfigMap/{story.namespace}/{name} not found" in told["message"]
+    assert await story.config_map("m1", "a") is not None
+    assert await story.config_map("m1", "c") is not None
+    await story.delete("clustersyncs", "web-attachedcluster-m1")
+    told = await story.sync_condition("web-attachedcluster-m1", "Ready", "False", "InventoryIncomplete")
+    assert name in told["message"]
+    assert [await story.config_map("m1", each) is None for each in ("a", "c")] == [False, False]
+
+    kept = {key: part["metadata"][key] for key in ("name", "labels", "ownerReferences")}
+    await story.hub.api.create(story.path("configmaps"), part | {"metadata": kept})
+    await story.condition("Ready", "True")
+    assert [await story.config_map("m1", each) is None for each in ("a", "b", "c")] == [True, False, False]
 
 
 async def test_a_renamed_policy_that_fails_leaves_the_objects_alone(story: Any) -> None:
