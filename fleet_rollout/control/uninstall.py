@@ -77,7 +77,8 @@ class Uninstall:
 
     async def _lift_policy(self) -> None:
         """The admission policy lets only the controller write ClusterSyncs; it goes with the service."""
-        if await self._hub.delete(POLICY_BINDINGS, POLICY):
+        found = await self._hub.get(POLICY_BINDINGS, POLICY)
+        if found is not None and await self._hub.delete(POLICY_BINDINGS, POLICY, uid=found["metadata"]["uid"]):
             self._say(f"ValidatingAdmissionPolicyBinding/{POLICY} deleted")
 
     async def _patched(self, resource: Resource, name: str, namespace: str, patch: dict[str, Any]) -> None:

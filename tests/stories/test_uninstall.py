@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet_rollout.control.uninstall import Uninstall
-from fleet_rollout.errors import Terminal
+from fleet_rollout.control.uninstall import POLICY, POLICY_BINDINGS, Uninstall
+from fleet_rollout.errors import Terminal, Transient
 from tests.stories.rollouts import TESTER, Place, custom_metric, files, policy, rollout
 from tests.stories.scenario import without
 
@@ -81,6 +81,33 @@ async def test_keep_workloads_refuses_while_a_controller_leads(story: Any) -> No
     with pytest.raises(Terminal, match="stop it first"):
         await Uninstall(story.settings(), print).run(keep_workloads=True, timeout=60)
     assert await left_on_the_hub(story) == ["web", "web-0-attachedcluster-m1"]
+
+
+async def test_a_policy_that_is_bound_anew_meanwhile_stays_bound(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delete on the hub is of what was looked at, not of a name."""
+    binding = {
+        "apiVersion": f"{POLICY_BINDINGS.group}/{POLICY_BINDINGS.version}",
+        "kind": POLICY_BINDINGS.kind,
+        "metadata": {"name": POLICY},
+        "spec": {"policyName": "of-nothing", "validationActions": ["Deny"]},
+    }
+    bindings, where = POLICY_BINDINGS.path(), POLICY_BINDINGS.path("", POLICY)
+    await story.hub.api.create(bindings, binding)
+    uninstall = Uninstall(story.settings(), print)
+    delete = uninstall._hub.delete
+
+    async def after_another(*given: Any, **preconditions: Any) -> bool:
+        await story.hub.api.delete(where)
+        await story.hub.api.create(bindings, binding)
+        return await delete(*given, **preconditions)
+
+    monkeypatch.setattr(uninstall._hub, "delete", after_another)
+    try:
+        with pytest.raises(Transient, match=POLICY):
+            await uninstall.run(keep_workloads=True, timeout=60)
+        assert await story.hub.api.find(where) is not None
+    finally:
+        await story.hub.api.delete(where)
 
 
 async def test_without_it_everything_is_pruned_by_the_controller(story: Any) -> None:
