@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from fleet_rollout.control.world import CONFIG_MAPS
+from fleet_rollout.decide.inventory import parts
 from fleet_rollout.decide.names import APP_LABEL, GROUP, MANAGER_HUB, short_hash
 from fleet_rollout.errors import Transient
 from fleet_rollout.kube.client import ApiError, Cluster
@@ -15,6 +16,7 @@ from fleet_rollout_api.cluster_sync import ClusterSync, InventoryEntry
 
 INLINE = 1_000
 PER_PART = 5_000
+PART_BYTES = 700_000  # a ConfigMap may be 1 MiB
 DATA_KEY = "entries.json"
 
 
@@ -56,7 +58,7 @@ class Inventories:
     async def write(self, sync: ClusterSync, entries: list[InventoryEntry]) -> tuple[list[InventoryEntry], list[str]]:
         """Store what does not fit inline; returns what goes inline and the names of the parts."""
         inline, rest = entries[:INLINE], entries[INLINE:]
-        texts = [_text(rest[at : at + PER_PART]) for at in range(0, len(rest), PER_PART)]
+        texts = [_text(part) for part in parts(rest, most=PER_PART, size=PART_BYTES)]
         names = [_part_name(sync, text) for text in texts]
         for name, text in zip(names, texts, strict=True):
             if name not in sync.status.inventory_parts:

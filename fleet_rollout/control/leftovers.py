@@ -31,15 +31,7 @@ class Leftover:
         self.key = key
         self.status = ClusterSyncStatus(rollout=rollout)
         self._keep = keep
-        self.sync = ClusterSync(
-            metadata=ObjectMeta(name=key.name, namespace=key.namespace),
-            spec=ClusterSyncSpec(
-                application=application,
-                policy="",
-                cluster=cluster,
-                kustomization=KustomizationSpec(interval="0s", prune=False),
-            ),
-        )
+        self.sync = stand_in(key, application, cluster)
 
     def change(self, **fields: Any) -> None:
         self.status = self.status.model_copy(update=fields)
@@ -49,3 +41,16 @@ class Leftover:
 
     def require_current(self) -> None:
         """Nobody edits what is gone."""
+
+
+def stand_in(key: Key, application: str, cluster: ClusterReference) -> ClusterSync:
+    """For the ClusterSync that is gone: as much of it as is known."""
+    return ClusterSync(
+        metadata=ObjectMeta(name=key.name, namespace=key.namespace),
+        spec=ClusterSyncSpec(
+            application=application,
+            policy="",
+            cluster=cluster,
+            kustomization=KustomizationSpec(interval="0s", prune=False),
+        ),
+    )

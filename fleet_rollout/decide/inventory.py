@@ -15,6 +15,7 @@ from fleet_rollout_api.cluster_sync import InventoryEntry
 # elsewhere. A name that itself holds `__` is therefore not told apart from one with a colon; Flux has the same limit.
 _COLON, _STORED_COLON = ":", "__"
 RBAC_GROUP = "rbac.authorization.k8s.io"
+ENTRY_FRAME = len('{"id":"","v":""},')
 
 
 @dataclass(frozen=True, order=True)
@@ -77,3 +78,20 @@ def union(old: Iterable[InventoryEntry], new: Sequence[InventoryEntry]) -> list[
     A process that stops at any line after that finds every object of both in the inventory.
     """
     return [*new, *stale(old, new)]
+
+
+def parts(entries: Iterable[InventoryEntry], *, most: int, size: int) -> list[list[InventoryEntry]]:
+    """In their order, as many together as one object can hold: `most` entries of no more than `size` bytes as JSON.
+
+    An entry that is larger by itself is a part of its own.
+    """
+    found: list[list[InventoryEntry]] = []
+    room = 0
+    for entry in entries:
+        needed = len(f"{entry.id}{entry.v}".encode()) + ENTRY_FRAME
+        if not found or len(found[-1]) == most or needed > room:
+            found.append([])
+            room = size
+        found[-1].append(entry)
+        room -= needed
+    return found

@@ -20,6 +20,7 @@ POLICY_LABEL = "apps.kurator.dev/policy"
 CLUSTER_LABEL = "apps.kurator.dev/cluster"
 HUB_LABEL = "apps.kurator.dev/hub"  # UID of the hub's kube-system namespace, on every member object
 ARTIFACTS_ANNOTATION = "apps.kurator.dev/artifacts"  # on the Lease: where its holder serves artifacts, host:port
+ORPHANS_LABEL = "apps.kurator.dev/orphans-of"  # on records of what a lost member still has: a hash of the cluster
 CRD_LABEL = "apps.kurator.dev/installed-by"  # on flagger.app CRDs that we put into a member
 
 # Flux's owner labels and control metadata, which users of kubectl and of Flux know.

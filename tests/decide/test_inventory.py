@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_rollout.decide.inventory import Ref, entry_of, object_id, parse_id, ref_of, stale, union
+from fleet_rollout.decide.inventory import ENTRY_FRAME, Ref, entry_of, object_id, parse_id, parts, ref_of, stale, union
 from fleet_rollout_api.cluster_sync import InventoryEntry
 
 
@@ -92,3 +94,35 @@ def test_an_object_is_never_in_no_inventory(old, new):
     assert before_the_first_write == {entry.id for entry in [*old, *new]}
     assert {entry.id for entry in stale(old, new)} | {entry.id for entry in new} == before_the_first_write
     assert not {entry.id for entry in stale(old, new)} & {entry.id for entry in new}
+
+
+def named(*ids):
+    return [InventoryEntry(id=id_, v="v1") for id_ in ids]
+
+
+@pytest.mark.parametrize(
+    ("ids", "most", "room", "expected"),
+    [
+        ([], 2, 100, []),
+        (["a", "b", "c"], 2, 100, [["a", "b"], ["c"]]),
+        (["aaa", "bbb", "c"], 5, 6, [["aaa", "bbb"], ["c"]]),
+        (["long", "a", "b"], 5, 2, [["long"], ["a", "b"]]),
+        (["ä", "b"], 5, 2, [["ä"], ["b"]]),
+    ],
+    ids=["nothing", "by number", "by size", "too large by itself", "by bytes, not letters"],
+)
+def test_what_is_written_together_is_bounded(ids, most, room, expected):
+    """By number and by bytes: an API server refuses what is larger than 1 MiB."""
+    frame = len("v1") + ENTRY_FRAME
+    size = room + frame * max((len(part) for part in expected), default=0)
+    assert [[entry.id for entry in part] for part in parts(named(*ids), most=most, size=size)] == expected
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_characters='"\\', min_codepoint=32), max_size=40)))
+def test_parts_are_as_large_as_they_say(ids):
+    entries = named(*ids)
+    found = parts(entries, most=3, size=120)
+    assert [entry for part in found for entry in part] == entries
+    for part in found:
+        text = json.dumps([entry.dump() for entry in part], separators=(",", ":"))
+        assert len(part) == 1 or len(text) <= 121

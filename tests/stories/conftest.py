@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 import yaml
 
@@ -369,6 +370,34 @@ class Story:
     async def config_map(self, member: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         cluster = self.hub if member == "hub" else self.members[member]
         return await cluster.api.find(f"/api/v1/namespaces/{namespace or self.namespace}/configmaps/{name}")
+
+    async def orphans(self) -> list[dict[str, Any]]:
+        """What is on record of lost members, record by record."""
+        found = await self.hub.api.items(self.path("configmaps"))
+        records = [obj for obj in found if obj["metadata"]["name"].startswith("fleet-rollout-orphans-")]
+        return [orjson.loads(text) for record in records for text in (record.get("data") or {}).values()]
+
+    async def no_orphans(self) -> None:
+        """Wait until nothing is on record any more."""
+
+        async def are_none() -> bool:
+            return not await self.orphans()
+
+        await self.until(are_none)
+
+    async def orphaned_before(self) -> None:
+        """What is on record, as versions wrote it that had one record for all clusters of one name."""
+        for obj in await self.hub.api.items(self.path("configmaps")):
+            name = obj["metadata"]["name"]
+            if not name.startswith("fleet-rollout-orphans-"):
+                continue
+            (text,) = obj["data"].values()
+            left = orjson.loads(text)
+            record = f"fleet-rollout-orphans-{left['cluster']['name']}"
+            data = {f"{left['namespace']}.{left['name']}": text}
+            made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": record}, "data": data}
+            await self.hub.api.apply(self.path("configmaps", record), made, manager="story")
+            await self.hub.api.delete(self.path("configmaps", name))
 
     async def describe(self) -> str:
         """Everything a failing story needs to say."""

@@ -15,7 +15,6 @@ from fleet_rollout.lab.lab import LabCluster
 
 LOST = "web-0-attachedcluster-spare"
 HEALTHY = ("web-0-attachedcluster-m1", "web-0-attachedcluster-m2")
-ORPHANS = "fleet-rollout-orphans-spare"
 
 
 def config_map(name: str, **data: str) -> str:
@@ -148,7 +147,7 @@ async def test_deleting_waits_for_a_lost_member_alone(story: Any, fleet: LabClus
     await fleet.start()
     await story.gone("applications", "web")
     assert await story.config_map("spare", "a") is None
-    assert await story.config_map("hub", ORPHANS) is None
+    assert await story.orphans() == []
 
 
 async def test_giving_up_on_a_lost_member(story: Any, fleet: LabCluster) -> None:
@@ -159,16 +158,12 @@ async def test_giving_up_on_a_lost_member(story: Any, fleet: LabCluster) -> None
     await cluster_is(story, False, "ClusterUnreachable")
     await story.delete("applications", "web")
     await story.gone("applications", "web")
-    record = (await story.config_map("hub", ORPHANS))["data"]
-    assert list(record) == [f"{story.namespace}.{LOST}"]
-    assert f"{story.namespace}_a__ConfigMap" in record[f"{story.namespace}.{LOST}"]
+    (record,) = await story.orphans()
+    assert (record["namespace"], record["name"]) == (story.namespace, LOST)
+    assert [entry["id"] for entry in record["entries"]] == [f"{story.namespace}_a__ConfigMap"]
 
     await fleet.start()
-
-    async def is_settled() -> bool:
-        return not (await story.config_map("hub", ORPHANS)).get("data")
-
-    await story.until(is_settled)
+    await story.no_orphans()
     assert await story.config_map("spare", "a") is None
 
 
@@ -198,7 +193,7 @@ async def test_class_6_a_clock_that_is_set_gives_up_no_member(
 
     await story.until(is_looked_at_again)
     assert await story.sync(LOST)
-    assert await story.config_map("hub", ORPHANS) is None
+    assert await story.orphans() == []
     await fleet.start()
     await story.gone("applications", "web")
     assert await story.config_map("spare", "a") is None
@@ -222,7 +217,7 @@ async def test_giving_up_at_once_where_the_kubeconfig_is_gone(story: Any) -> Non
     await story.gone("applications", "web")
     assert await story.config_map("m1", "a") is None
     assert await story.config_map("m2", "a") is not None
-    assert f"{story.namespace}.{HEALTHY[1]}" in (await story.config_map("hub", "fleet-rollout-orphans-m2"))["data"]
+    assert [record["name"] for record in await story.orphans()] == [HEALTHY[1]]
 
     await story.kubeconfig("m2", story.members["m2"].kubeconfig.read_bytes())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import yaml
 
-from fleet_rollout.control import inventories
+from fleet_rollout.control import inventories, orphan_records
+
+OTHER = json.dumps({"cluster": {"kind": "AttachedCluster", "name": "m2"}, "namespace": "other", "name": "web"})
 
 
 def config_map(name: str, **data: str) -> str:
@@ -177,13 +180,23 @@ async def test_an_application_goes_although_its_fleet_went_first(story: Any) -> 
         assert await story.config_map(member, "a") is None
 
 
-async def test_a_deleted_cluster_object_leaves_a_record_of_what_it_holds(story: Any) -> None:
+@pytest.mark.parametrize("per_record", [orphan_records.PER_RECORD, 1], ids=["one record", "three records"])
+async def test_a_deleted_cluster_object_leaves_a_record_of_what_it_holds(
+    story: Any, monkeypatch: pytest.MonkeyPatch, per_record: int
+) -> None:
     """Giving up on a lost member: at once where the way to it is gone; taken up again when it is attached again."""
-    await synced(story, policy(story, "web"))
+    monkeypatch.setattr(orphan_records, "PER_RECORD", per_record)
+    repository = await synced(story, policy(story, "web"))
+    commit = await repository.commit({f"app/{name}.yaml": config_map(name) for name in ("b", "c")})
+    await story.request("1")
+    await story.applied(commit)
     await story.delete("attachedclusters", "m2")
     await story.gone("clustersyncs", "web-attachedcluster-m2")
-    record = await story.config_map("hub", "fleet-rollout-orphans-m2")
-    assert f"{story.namespace}_a__ConfigMap" in record["data"][f"{story.namespace}.web-attachedcluster-m2"]
+    records = await story.orphans()
+    assert {record["name"] for record in records} == {"web-attachedcluster-m2"}
+    assert len(records) == -(-3 // per_record)
+    ids = [entry["id"] for record in records for entry in record["entries"]]
+    assert sorted(ids) == [f"{story.namespace}_{name}__ConfigMap" for name in ("a", "b", "c")]
     failed = await story.condition("Ready", "False", "ClusterNotFound")
     assert f"AttachedCluster/{story.namespace}/m2 not found" in failed["message"]
     assert await story.config_map("m1", "a") is not None
@@ -192,30 +205,53 @@ async def test_a_deleted_cluster_object_leaves_a_record_of_what_it_holds(story: 
     await story.condition("Ready", "True")
     assert await story.config_map("m2", "a") is not None
     await story.attach("m2")
-
-    async def is_pruned() -> bool:
-        return await story.config_map("m2", "a") is None
-
-    await story.until(is_pruned)
-
-    async def is_settled() -> bool:
-        return not (await story.config_map("hub", "fleet-rollout-orphans-m2") or {}).get("data")
-
-    await story.until(is_settled)
+    await story.no_orphans()
+    assert [await story.config_map("m2", name) for name in ("a", "b", "c")] == [None, None, None]
 
 
-async def test_a_cluster_that_comes_back_keeps_what_is_wanted_again(story: Any) -> None:
-    """Giving up on a lost member: its record must not delete what was applied anew since."""
+async def test_what_the_version_before_recorded_is_pruned(story: Any) -> None:
+    """One record for all clusters of one name: of one that returns, only its own is struck."""
     await synced(story, policy(story, "web"))
     await story.delete("attachedclusters", "m2")
     await story.gone("clustersyncs", "web-attachedcluster-m2")
+    await story.orphaned_before()
+    await story.hub.api.merge(story.path("configmaps", "fleet-rollout-orphans-m2"), {"data": {"other.web": OTHER}})
+    await story.set_fleet(["m1"])
+    await story.attach("m2")
+
+    async def is_pruned() -> bool:
+        return [record["namespace"] for record in await story.orphans()] == ["other"]
+
+    await story.until(is_pruned)
+    assert await story.config_map("m2", "a") is None
+
+
+@pytest.mark.parametrize("form", ["of this version", "of the version before", "in parts"])
+async def test_a_cluster_that_comes_back_keeps_what_is_wanted_again(
+    story: Any, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Giving up on a lost member: its record must not delete what was applied anew since."""
+    if form == "in parts":
+        monkeypatch.setattr(orphan_records, "PER_RECORD", 1)
+    repository = await synced(story, policy(story, "web"))
+    commit = await repository.commit({"app/c.yaml": config_map("c")})
+    await story.request("1")
+    await story.applied(commit)
+    await story.delete("attachedclusters", "m2")
+    await story.gone("clustersyncs", "web-attachedcluster-m2")
+    if form == "of the version before":
+        await story.orphaned_before()
     uid = (await story.config_map("m2", "a"))["metadata"]["uid"]
+    await repository.commit({"app/c.yaml": None})
+    await story.request("2")
     await story.attach("m2")
     await story.row("web-attachedcluster-m2", ready="True")
-
-    async def is_settled() -> bool:
-        return not (await story.config_map("hub", "fleet-rollout-orphans-m2") or {}).get("data")
-
-    await story.until(is_settled)
+    await story.no_orphans()
     await story.row("web-attachedcluster-m2", ready="True")
     assert (await story.config_map("m2", "a"))["metadata"]["uid"] == uid
+    await story.condition("Ready", "True")
+
+    async def is_pruned() -> bool:
+        return await story.config_map("m2", "c") is None
+
+    await story.until(is_pruned)

@@ -72,9 +72,9 @@ NOT_USED_HERE_ON_THE_HUB = {
     Use("cluster.kurator.dev", "clusters", "get"): "Kurator's kind, where it is served",
     Use("cluster.kurator.dev", "clusters", "list"): "Kurator's kind, where it is served",
     Use("cluster.kurator.dev", "clusters", "watch"): "Kurator's kind, where it is served",
-    Use("", "configmaps", "create"): "orphan records and long inventories, test_rbac_records.py",
+    Use("", "configmaps", "create"): "an apply of what is not there needs it",
     Use("", "configmaps", "patch"): "orphan records and long inventories, test_rbac_records.py",
-    Use("", "configmaps", "delete"): "long inventories, test_rbac_records.py",
+    Use("", "configmaps", "delete"): "orphan records and long inventories, test_rbac_records.py",
     Use("", "events", "patch"): "granted with create, as every recorder has it",
 }
 # The same in a member, by resource.
