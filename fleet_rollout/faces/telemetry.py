@@ -131,7 +131,8 @@ def _json() -> logging.Formatter:
 async def serve(address: str, probes: Probes) -> AsyncIterator[str]:
     """Answer /healthz, /readyz and /metrics on `address` (`host:port`) while inside; yields the URL."""
     host, _, port = address.rpartition(":")
-    runner = web.AppRunner(application(probes), access_log=None)
+    # What nobody asked for is read to its end before its connection ends, but never unpacked.
+    runner = web.AppRunner(application(probes), access_log=None, auto_decompress=False)
     await runner.setup()
     try:
         try:

@@ -71,8 +71,11 @@ async def _answer(request: web.Request, artifact: Artifact, file: BinaryIO) -> w
 async def serve_artifacts(
     store: ArtifactStore, settings: Settings, relay: Relay | None = None
 ) -> tuple[web.AppRunner, str]:
-    """Listen on `settings.artifact_address`; port 0 takes a free one. Also returns the base URL of what listens."""
-    runner = web.AppRunner(artifact_app(store, relay), access_log=None)
+    """Listen on `settings.artifact_address`; port 0 takes a free one. Also returns the base URL of what listens.
+
+    A body of a request is never unpacked, though it is read to its end before the connection ends.
+    """
+    runner = web.AppRunner(artifact_app(store, relay), access_log=None, auto_decompress=False)
     return runner, await listen(runner, "--artifact-address", settings.artifact_address)
 
 
