@@ -116,7 +116,7 @@ class Git:
         """Read both pipes until they close."""
         deadline = time.monotonic() + limits.seconds
         errors = bytearray()
-        printed = 0
+        printed = complained = 0
         with selectors.DefaultSelector() as selector:
             for pipe in (process.stdout, process.stderr):
                 selector.register(pipe, selectors.EVENT_READ)
@@ -129,9 +129,12 @@ class Git:
                         printed += len(chunk)
                         sink(chunk)
                     else:
+                        complained += len(chunk)
                         errors += chunk
                         del errors[:-ERRORS_KEPT]
                 self._check(limits, deadline, printed)
+        if complained > ERRORS_KEPT:  # the first line may begin inside a secret, where nothing would recognise it
+            errors = errors.partition(b"\n")[2]
         return errors.decode("utf-8", "replace")
 
     def _check(self, limits: Limits, deadline: float, printed: int) -> None:

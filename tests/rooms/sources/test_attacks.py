@@ -450,6 +450,18 @@ async def test_t21_what_a_server_repeats_is_hidden(server, sources, spec_of):
     assert "/" + "dev/shm" not in error.message
 
 
+async def test_t21_what_a_server_repeats_is_hidden_also_where_its_words_are_cut(server, sources, spec_of):
+    """More than is kept of them, so that what is kept may begin inside the password."""
+
+    async def repeats(request, handler):
+        return web.Response(status=500, text="pass-word-secret" * 3000)
+
+    server.fault = repeats
+    error = await refusal(sources, spec_of(server.url + "/shop.git", branch="main"), BASIC)
+    assert "returned error: 500" in error.message
+    assert "secret" not in error.message
+
+
 async def test_private_files_are_private_and_gone_afterwards(server, sources, spec_of):
     repository = await server.repository()
     await repository.commit({"a.yaml": "a\n"})

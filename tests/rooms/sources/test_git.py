@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fleet_rollout.errors import Terminal
-from fleet_rollout.sources.git import Git, GitFailed, GitTimeout, LimitPassed, Limits, check_version
+from fleet_rollout.sources.git import ERRORS_KEPT, Git, GitFailed, GitTimeout, LimitPassed, Limits, check_version
 from fleet_rollout.sources.git_environment import local_environment
 
 
@@ -53,12 +53,20 @@ def test_output_and_exit_code(run):
 
 
 def test_errors_that_never_end_do_not_block(tmp_path, monkeypatch, run):
-    fake_git(tmp_path, monkeypatch, "head -c 3000000 /dev/zero | tr '\\\\0' x >&2; echo done >&2; exit 3")
+    fake_git(tmp_path, monkeypatch, "head -c 3000000 /dev/zero | tr '\\\\0' x >&2; printf '\\ndone\\n' >&2; exit 3")
     with pytest.raises(GitFailed) as error:
         run("version")
     assert error.value.returncode == 3
-    assert error.value.errors.endswith("done\n")
-    assert len(error.value.errors) < 20_000
+    assert error.value.errors == "done\n"
+
+
+def test_t21_errors_that_are_cut_begin_with_a_whole_line(tmp_path, monkeypatch, run):
+    """The end that is kept begins inside the secret: what is left of it could not be recognised any more."""
+    last = "b" * (ERRORS_KEPT - len("value\n") - 1)
+    fake_git(tmp_path, monkeypatch, f"printf 'a\\nsecret-value\\n{last}\\n' >&2; exit 3")
+    with pytest.raises(GitFailed) as error:
+        run("version")
+    assert error.value.errors == f"{last}\n"
 
 
 def test_more_output_than_allowed_ends_it(tmp_path, monkeypatch, run):
