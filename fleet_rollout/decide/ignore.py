@@ -33,6 +33,9 @@ CI_PATTERNS = (
 )
 TOOL_PATTERNS = ("**/.goreleaser.yml", "**/.sops.yaml", "**/.flux.yaml")
 
+# A pattern's text, and the folder that it holds for.
+Line = tuple[str, tuple[str, ...]]
+
 
 class TooManyPatterns(ValueError):
     """The ignore rules are larger than any real ones; the message is for people."""
@@ -47,7 +50,6 @@ class Pattern:
     folders_only: bool
     anchored: bool
     segments: tuple[re.Pattern[str] | None, ...]
-    length: int
 
     def matches(self, path: Sequence[str], is_folder: bool) -> bool:
         depth = len(self.domain)
@@ -91,22 +93,32 @@ class IgnoreRules:
 
 def rules(files: Iterable[tuple[str, str]], ignore: str | None) -> IgnoreRules:
     """From (folder, content) of every .sourceignore, outer folders first, and the text of spec.ignore."""
-    own: list[Pattern] = []
-    for folder, content in files:
-        own += parse(content, tuple(folder.split("/")) if folder else ())
-    own += parse(ignore or "", ())
-    if len(own) > MOST_PATTERNS:
-        raise TooManyPatterns(f"more than {MOST_PATTERNS} ignore patterns")
-    if sum(pattern.length for pattern in own) > MOST_TEXT:
-        raise TooManyPatterns(f"ignore patterns of more than {MOST_TEXT >> 10} KiB")
+    texts = [(content, tuple(folder.split("/")) if folder else ()) for folder, content in files]
+    lines = [(line, domain) for text, domain in (*texts, (ignore or "", ())) for line in _lines(text)]
+    _check_lines(lines)
+    own = _patterns(lines)
     defaults = VCS_PATTERNS if own else VCS_PATTERNS + EXTENSION_PATTERNS + CI_PATTERNS + TOOL_PATTERNS
-    return IgnoreRules((*parse("\n".join(defaults), ()), *own))
+    return IgnoreRules((*_patterns((line, ()) for line in defaults), *own))
 
 
-def parse(text: str, domain: tuple[str, ...]) -> list[Pattern]:
+def _check_lines(lines: Sequence[Line]) -> None:
+    """Before one is compiled, which takes the longest."""
+    if len(lines) > MOST_PATTERNS:
+        raise TooManyPatterns(f"more than {MOST_PATTERNS} ignore patterns")
+    if any(len(line) > LONGEST_PATTERN for line, _ in lines):
+        raise TooManyPatterns(f"an ignore pattern is longer than {LONGEST_PATTERN} characters")
+    if sum(len(line) for line, _ in lines) > MOST_TEXT:
+        raise TooManyPatterns(f"ignore patterns of more than {MOST_TEXT >> 10} KiB")
+
+
+def _lines(text: str) -> list[str]:
     """The patterns of one file, without blank lines and comments."""
     lines = (_trimmed(line) for line in text.splitlines())
-    return [pattern for line in lines if line and not line.startswith("#") and (pattern := _pattern(line, domain))]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _patterns(lines: Iterable[Line]) -> list[Pattern]:
+    return [pattern for line, domain in lines if (pattern := _pattern(line, domain))]
 
 
 def _trimmed(line: str) -> str:
@@ -116,8 +128,6 @@ def _trimmed(line: str) -> str:
 
 
 def _pattern(line: str, domain: tuple[str, ...]) -> Pattern | None:
-    if len(line) > LONGEST_PATTERN:
-        raise TooManyPatterns(f"an ignore pattern is longer than {LONGEST_PATTERN} characters")
     negated = line.startswith("!")
     line = line.removeprefix("!")
     folders_only = line.endswith("/")
@@ -129,7 +139,7 @@ def _pattern(line: str, domain: tuple[str, ...]) -> Pattern | None:
     segments = tuple(None if part == "**" else _glob(part) for part in body.split("/"))
     if segments == (None,):
         segments, anchored = (_glob("*"),), False
-    return Pattern(domain, negated, folders_only, anchored, segments, len(line))
+    return Pattern(domain, negated, folders_only, anchored, segments)
 
 
 def _glob(text: str) -> re.Pattern[str]:

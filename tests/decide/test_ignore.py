@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet_rollout.decide import ignore
 from fleet_rollout.decide.ignore import MOST_PATTERNS, TooManyPatterns, rules
 
 
@@ -101,6 +102,12 @@ def test_t39_hostile_patterns_take_no_time():
 def test_absurd_rules_are_refused(text):
     with pytest.raises(TooManyPatterns):
         rules([("", text)], None)
+
+
+def test_absurd_rules_are_refused_before_one_is_compiled(monkeypatch):
+    monkeypatch.setattr(ignore, "_glob", lambda text: pytest.fail(f"{text} was compiled"))
+    with pytest.raises(TooManyPatterns):
+        rules([("a", "x\n" * MOST_PATTERNS)], "x\n")
 
 
 NAMES = st.sampled_from(["a", "b", "ab", "a.c"])
