@@ -19,7 +19,9 @@ from fleet_rollout.sources.mirror import Mirror
 from fleet_rollout.sources.tree import Entry, TreeWriter, UnsafePath, check_path
 
 REGULAR_MODES = {"100644": False, "100664": False, "100755": True}
-LARGEST_IGNORE_FILE = 256 * 1024
+# Of one commit, together: room for as many patterns as there may be, and for three times as much of comments.
+MOST_IGNORE_FILES = 100
+MOST_IGNORE_BYTES = 256 * 1024
 # Of a processor: a hundred thousand files and as many patterns as people write take a second.
 IGNORE_SECONDS = 10.0
 # A repository may be larger than what its ignore rules leave of it, but not without end (nested tree bombs).
@@ -135,24 +137,44 @@ def _without_ignored(mirror: Mirror, listed: list[Listed], ignore: str | None) -
 
 
 def _rules(mirror: Mirror, listed: list[Listed], ignore: str | None) -> IgnoreRules:
-    files: list[tuple[str, str]] = []
-    for item in sorted(listed, key=lambda item: item.entry.order):
-        folder, _, name = item.entry.path.rpartition("/")
-        if name == IGNORE_FILE and not item.entry.is_folder:
-            files.append((folder, _text(mirror, item)))
+    """Raises Transient("InvalidIgnore"), for the next commit may mend it."""
+    found = [item for item in listed if not item.entry.is_folder and item.entry.path.split("/")[-1] == IGNORE_FILE]
+    found.sort(key=lambda item: item.entry.order)
+    _check_ignore_files(found)
+    folders = [item.entry.path.rpartition("/")[0] for item in found]
     try:
-        return rules(files, ignore)
+        return rules(zip(folders, _texts(mirror, found), strict=True), ignore)
     except TooManyPatterns as error:
-        # Transient: the next commit may mend it.
         raise Transient("InvalidIgnore", f"spec.source.gitRepository.ignore or {IGNORE_FILE}: {error}") from None
 
 
-def _text(mirror: Mirror, item: Listed) -> str:
-    if item.size > LARGEST_IGNORE_FILE:
-        raise UnsafePath(f"{item.entry.path!r} is larger than {LARGEST_IGNORE_FILE} bytes")
+def _check_ignore_files(found: list[Listed]) -> None:
+    """From the listing alone, in which equal folders cost a repository next to nothing."""
+    size = sum(item.size for item in found)
+    if len(found) > MOST_IGNORE_FILES:
+        fact = f"{len(found)} files, more than {MOST_IGNORE_FILES}; write their patterns into those of outer folders"
+        raise Transient("InvalidIgnore", f"{IGNORE_FILE}: {fact}")
+    if size > MOST_IGNORE_BYTES:
+        fact = f"{size} bytes, more than {MOST_IGNORE_BYTES}; write fewer patterns and comments"
+        raise Transient("InvalidIgnore", f"{IGNORE_FILE}: {fact}")
+
+
+def _texts(mirror: Mirror, files: list[Listed]) -> list[str]:
+    """What is in them, read by one git."""
+    if not files:
+        return []
     output = bytearray()
-    mirror.read(["cat-file", "blob", item.blob], output.extend, output=LARGEST_IGNORE_FILE)
-    return output.decode("utf-8", "replace")
+    expected = sum(item.size + BATCH_LINE for item in files)
+    mirror.read(["cat-file", "--batch"], output.extend, output=expected, objects=[item.blob for item in files])
+    texts, at = [], 0
+    for item in files:
+        header = HEADER.match(output, at)
+        if header is None or int(header[1]) != item.size or len(output) <= header.end() + item.size:
+            raise GitFailed(0, "an object is missing")
+        at = header.end() + item.size
+        texts.append(output[header.end() : at].decode("utf-8", "replace"))
+        at += 1  # content is followed by one line end of its own
+    return texts
 
 
 def _check_caps(kept: list[Listed], caps: Caps) -> None:

@@ -379,6 +379,37 @@ async def test_t12_t16_more_patterns_and_files_than_can_be_compared_are_refused(
     assert (await look(sources, spec_of(repository, branch="main", ignore="f1*"))).changed
 
 
+async def with_ignore_files(repository, content, number):
+    """A commit of so many folders, each with this .sourceignore; the folders are one tree."""
+    await repository.commit({"d/.sourceignore": content, "d/left-out": "x", "d/a.yaml": "a\n"})
+    folder = await repository.git("rev-parse", "main:d")
+    await raw_commit(repository, *((b"40000", f"d{index:05}".encode(), folder) for index in range(number)))
+
+
+@pytest.mark.parametrize(
+    ("content", "number", "fact"),
+    [("", 2000, f"2000 files, more than {checkout.MOST_IGNORE_FILES}"), ("#" * 30_000, 9, "270000 bytes")],
+    ids=["number", "size"],
+)
+async def test_t16_ignore_files_without_end_are_refused_before_one_is_read(
+    server, sources, spec_of, started_gits, content, number, fact
+):
+    repository = await server.repository()
+    await with_ignore_files(repository, content, number)
+    error = await refusal(sources, spec_of(repository, branch="main"))
+    assert (error.reason, fact in error.message) == ("InvalidIgnore", True)
+    assert not any("cat-file --batch" in line for line in started_gits())
+
+
+async def test_t16_ignore_files_are_read_by_one_git(server, sources, spec_of, started_gits):
+    repository = await server.repository()
+    await with_ignore_files(repository, "left-out\n", checkout.MOST_IGNORE_FILES)
+    seen = await look(sources, spec_of(repository, branch="main"))
+    names = {path.name for path in sources.open_tree(seen.artifact.digest).rglob("*") if path.is_file()}
+    assert names == {".sourceignore", "a.yaml"}
+    assert sum("cat-file --batch" in line for line in started_gits()) == 2  # the rules, then the content
+
+
 async def test_t16_a_fetch_larger_than_its_cap_is_ended(server, make_sources, spec_of, answering_at_once):
     repository = await server.repository()
     server.fault = lambda request, handler: answering_at_once(server.root, request)
