@@ -35,6 +35,8 @@ ERRORS_KEPT = 16 * 1024
 # Address space of git and of each of its children: room for mapped packs (core.packedGitLimit) and for what git knows
 # of a million objects, none for a delta, tree or message that unfolds to gigabytes.
 MEMORY_CAP = 1024**3
+# What the smallest file takes of a disk, whatever its size; it also gives the number of files an end.
+BLOCK = 4096
 
 Sink = Callable[[bytes], None]
 
@@ -62,7 +64,7 @@ class LimitPassed(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """`seconds` for the whole run, `output` bytes printed, `disk` bytes below `directory`."""
+    """`seconds` for the whole run, `output` bytes printed, `disk` bytes of a disk below `directory`."""
 
     seconds: float
     output: int = 64 * 1024 * 1024
@@ -115,6 +117,7 @@ class Git:
     def _pump(self, process: Any, limits: Limits, sink: Sink) -> str:
         """Read both pipes until they close."""
         deadline = time.monotonic() + limits.seconds
+        disk = DiskWatch(limits)
         errors = bytearray()
         printed = complained = 0
         with selectors.DefaultSelector() as selector:
@@ -133,6 +136,8 @@ class Git:
                         errors += chunk
                         del errors[:-ERRORS_KEPT]
                 self._check(limits, deadline, printed)
+                disk.check()
+        disk.check(is_last=True)
         if complained > ERRORS_KEPT:  # the first line may begin inside a secret, where nothing would recognise it
             errors = errors.partition(b"\n")[2]
         return errors.decode("utf-8", "replace")
@@ -144,8 +149,23 @@ class Git:
             raise GitTimeout
         if printed > limits.output:
             raise LimitPassed(f"more than {limits.output} bytes of output")
-        if limits.disk is not None and limits.directory is not None and disk_usage(limits.directory) > limits.disk:
-            raise LimitPassed(f"more than {limits.disk} bytes on disk")
+
+
+class DiskWatch:
+    """Looks at what a running git stores. However many files that are, looking takes a quarter of the time at most."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._again_at = 0.0
+
+    def check(self, *, is_last: bool = False) -> None:
+        limits, began = self._limits, time.monotonic()
+        if limits.disk is None or limits.directory is None or (began < self._again_at and not is_last):
+            return
+        if holds_more(limits.directory, limits.disk):
+            raise LimitPassed(f"more than {limits.disk} bytes on disk, where each reference takes {BLOCK}")
+        ended = time.monotonic()
+        self._again_at = ended + 3 * (ended - began)
 
 
 def check_version() -> None:
@@ -159,14 +179,27 @@ def check_version() -> None:
         raise Terminal("GitTooOld", f"git {version} cannot be kept to checked addresses; install 2.37 or newer")
 
 
-def disk_usage(directory: Path) -> int:
-    """Bytes of all files below; files that vanish meanwhile do not count."""
-    total = 0
-    for root, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(root, name)).st_size
-    return total
+def holds_more(directory: Path, most: int) -> bool:
+    """Whether all below takes more than `most` bytes of a disk; counting ends where it does. What vanishes meanwhile
+    does not count."""
+    left, folders = most, [str(directory)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                left -= _taken(entry)
+                if left < 0:
+                    return True
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+    return False
+
+
+def _taken(entry: os.DirEntry[str]) -> int:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return 0
+    return max(found.st_size, found.st_blocks * 512, BLOCK)
 
 
 def _command(arguments: Sequence[str], environment: GitEnvironment) -> list[str]:

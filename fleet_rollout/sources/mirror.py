@@ -19,7 +19,7 @@ from fleet_rollout.decide.gitrefs import RepositoryURL, Wanted, parse_listing
 from fleet_rollout.errors import Transient
 from fleet_rollout.sources.addresses import Resolver, checked_addresses
 from fleet_rollout.sources.credentials import Credentials
-from fleet_rollout.sources.git import Git, GitFailed, Limits, Sink, disk_usage
+from fleet_rollout.sources.git import Git, GitFailed, GitTimeout, LimitPassed, Limits, Sink, holds_more
 from fleet_rollout.sources.git_environment import GitEnvironment, local_environment, remote_environment
 from fleet_rollout.sources.git_errors import (
     PREFIX,
@@ -143,7 +143,11 @@ class Mirror:
         remote = self._remote
         limits = Limits(max(deadline - time.monotonic(), 0.0), disk=self._disk_cap, directory=self.path)
         try:
-            with bounded("clone", remote.url, whole), remote.environment(self._program_dir) as environment:
+            with (
+                bounded("clone", remote.url, whole),
+                self._without_remains(depth),
+                remote.environment(self._program_dir) as environment,
+            ):
                 self._git.output(arguments, environment, self.path, limits)
         except GitFailed as error:
             if is_not_given(error):
@@ -155,12 +159,24 @@ class Mirror:
             raise failure(error, "clone", remote.url, remote.credentials) from None
         return "fetched"
 
-    def _prepare(self, commit: str) -> None:
-        """An empty mirror where there is none, or none worth keeping. A killed git leaves locks and partial packs."""
-        packs = self.path / "objects" / "pack"
-        if len(list(packs.glob("*.pack"))) >= MOST_PACKS or disk_usage(self.path) > self._disk_cap // 2:
+    @contextlib.contextmanager
+    def _without_remains(self, depth: int | None) -> Iterator[None]:
+        """What a killed git has brought does not wait on the disk for an attempt that may never be made."""
+        try:
+            yield
+        except LimitPassed:
             self.drop()
-        self._clean()
+            raise
+        except GitTimeout:
+            if depth is None:  # whole branches, and references in any number
+                self.drop()
+            else:
+                self._tidy()
+            raise
+
+    def _prepare(self, commit: str) -> None:
+        """An empty mirror where there is none, or none worth keeping."""
+        self._tidy()
         if (self.path / "HEAD").exists():
             return
         self.drop()
@@ -170,7 +186,11 @@ class Mirror:
         with local_environment() as environment:
             self._git.output(arguments, environment, self.path.parent, Limits(LOCAL_SECONDS))
 
-    def _clean(self) -> None:
+    def _tidy(self) -> None:
+        """Drop what is not worth keeping. A killed git leaves locks and partial packs."""
+        packs = self.path / "objects" / "pack"
+        if len(list(packs.glob("*.pack"))) >= MOST_PACKS or holds_more(self.path, self._disk_cap // 2):
+            self.drop()
         for pattern in LEFTOVERS:
             for leftover in self.path.glob(pattern):
                 leftover.unlink(missing_ok=True)

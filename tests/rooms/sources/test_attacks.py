@@ -180,19 +180,29 @@ async def test_t5_a_head_that_climbs_leads_nowhere(server, sources, spec_of, tmp
     assert not list(tmp_path.rglob("x"))
 
 
+async def giving_no_single_commit(repository):
+    """As old servers do: two commits, of which only the newer one can be asked for by itself."""
+    for key in ("allowAnySHA1InWant", "allowTipSHA1InWant", "allowReachableSHA1InWant"):
+        await repository.git("config", f"uploadpack.{key}", "false")
+    return [await repository.commit({"a.yaml": f"a: {number}\n"}) for number in range(2)]
+
+
+def without_protocol_2(request):
+    return request.clone(
+        headers={name: text for name, text in request.headers.items() if name.lower() != "git-protocol"}
+    )
+
+
 async def test_t5_where_branches_come_as_a_whole_no_name_leaves_its_folder(
     server, sources, spec_of, tmp_path, answering_at_once
 ):
     """Of an old server, which gives no single commit, references reach the disk under names of its choice."""
     repository = await server.repository()
-    for key in ("allowAnySHA1InWant", "allowTipSHA1InWant", "allowReachableSHA1InWant"):
-        await repository.git("config", f"uploadpack.{key}", "false")
-    older, newest = [await repository.commit({"a.yaml": f"a: {number}\n"}) for number in range(2)]
+    older, newest = await giving_no_single_commit(repository)
     climbing = [f"refs/heads/{name}" for name in ("../../../escaped", "a/../../../escaped", "escaped.lock", "/escaped")]
 
     async def lying(request, handler):
-        headers = {name: value for name, value in request.headers.items() if name.lower() != "git-protocol"}
-        answer = await answering_at_once(server.root, request.clone(headers=headers))
+        answer = await answering_at_once(server.root, without_protocol_2(request))
         if request.path.endswith("/info/refs"):
             added = b"".join(pack_line(f"{newest} {name}\n") for name in climbing)
             answer.body = answer.body.removesuffix(b"0000") + added + b"0000"
@@ -417,6 +427,36 @@ async def test_t16_a_fetch_larger_than_its_cap_is_ended(server, make_sources, sp
     sources = make_sources(source_max_bytes=2_000_000)
     assert (await refusal(sources, spec_of(repository, branch="main"))).reason == "TooLarge"
     assert not list(sources._mirrors.glob("*/objects/pack/*.pack"))
+
+
+async def test_t16_references_without_end_do_not_fill_the_disk(server, make_sources, spec_of, answering_at_once):
+    """Each is a file of some bytes, which takes a block and an entry of the disk."""
+    repository = await server.repository()
+    older, newest = await giving_no_single_commit(repository)
+    tags = "".join(f"{newest} refs/tags/v{number:05}\n" for number in range(3000))
+    (repository.path / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted\n{tags}")
+    server.fault = lambda request, handler: answering_at_once(server.root, without_protocol_2(request))
+    sources = make_sources(source_max_bytes=4_000_000)
+    assert (await refusal(sources, spec_of(repository, commit=older))).reason == "TooLarge"
+    assert list(sources._mirrors.iterdir()) == [sources._mirrors / "key"]
+
+
+async def test_t16_what_a_fetch_without_end_has_brought_does_not_stay(server, sources, spec_of, answering_at_once):
+    repository = await server.repository()
+    older, _ = await giving_no_single_commit(repository)
+    entered, released = asyncio.Event(), asyncio.Event()
+
+    async def hang(request, handler):
+        if request.method == "POST":
+            entered.set()
+            await released.wait()
+        return await answering_at_once(server.root, without_protocol_2(request))
+
+    server.fault = hang
+    error = await refusal(sources, spec_of(repository, commit=older, timeout="5s"))
+    assert ("time-out of 5s" in error.message, entered.is_set()) == (True, True)
+    assert list(sources._mirrors.iterdir()) == [sources._mirrors / "key"]
+    released.set()
 
 
 async def test_t21_t22_secrets_are_in_no_argument_environment_message_or_log(server, sources, spec_of, caplog):

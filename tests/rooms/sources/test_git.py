@@ -7,7 +7,16 @@ import time
 import pytest
 
 from fleet_rollout.errors import Terminal
-from fleet_rollout.sources.git import ERRORS_KEPT, Git, GitFailed, GitTimeout, LimitPassed, Limits, check_version
+from fleet_rollout.sources.git import (
+    ERRORS_KEPT,
+    Git,
+    GitFailed,
+    GitTimeout,
+    LimitPassed,
+    Limits,
+    check_version,
+    holds_more,
+)
 from fleet_rollout.sources.git_environment import local_environment
 
 
@@ -81,3 +90,15 @@ def test_a_grandchild_that_keeps_the_pipe_does_not_outlive_the_time(tmp_path, mo
     with pytest.raises(GitTimeout):
         run("version", seconds=0.3)
     assert time.monotonic() - started < 20
+
+
+def test_what_is_on_disk_is_counted_as_the_disk_does(tmp_path):
+    for number in range(10):
+        folder = tmp_path / f"f{number}" / "inner"
+        folder.mkdir(parents=True)
+        (folder / "reference").write_text("a")
+    assert holds_more(tmp_path, 30 * 4096 - 1)
+    (tmp_path / "pack").write_bytes(bytes(1_000_000))
+    assert holds_more(tmp_path, 1_000_000 + 30 * 4096 - 1)
+    assert not holds_more(tmp_path, 2_000_000)
+    assert not holds_more(tmp_path / "gone", 0)
