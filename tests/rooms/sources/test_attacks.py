@@ -453,8 +453,8 @@ async def test_t16_what_a_fetch_without_end_has_brought_does_not_stay(server, so
         return await answering_at_once(server.root, without_protocol_2(request))
 
     server.fault = hang
-    error = await refusal(sources, spec_of(repository, commit=older, timeout="5s"))
-    assert ("time-out of 5s" in error.message, entered.is_set()) == (True, True)
+    error = await refusal(sources, spec_of(repository, commit=older, timeout="15s"))
+    assert ("time-out of 15s" in error.message, entered.is_set()) == (True, True)
     assert list(sources._mirrors.iterdir()) == [sources._mirrors / "key"]
     released.set()
 
