@@ -172,7 +172,7 @@ class Objects:
         """
         found: set[str] = set()
         for other in self._targets.siblings(sync):
-            if other.metadata.deletion_timestamp or other.spec.kustomization.suspend:
+            if other.spec.kustomization.suspend:
                 continue
             spec = other.spec.model_copy(update={"artifact": sync.spec.artifact})
             try:

@@ -346,7 +346,7 @@ class Rollouts:
     def _heir(self, sync: ClusterSync, record: RolloutRecord) -> ClusterSync | None:
         """The ClusterSync of a renamed policy, or of one that the rollout was moved to."""
         for other in self._targets.siblings(sync):
-            wanted = None if other.metadata.deletion_timestamp else self.wanted(other)
+            wanted = self.wanted(other)
             if wanted is not None and not is_replaced(record, wanted):
                 return other
         return None

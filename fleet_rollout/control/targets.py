@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import ValidationError
+
+from fleet_rollout.control.applications import first_fault
 from fleet_rollout.control.inventories import Incomplete, Inventories
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, World
@@ -59,16 +64,27 @@ class Targets:
         return f"system:serviceaccount:{sync.metadata.namespace}:{name}" if name else None
 
     def siblings(self, sync: ClusterSync) -> list[ClusterSync]:
-        """The other ClusterSyncs of the same Application on the same cluster."""
+        """The other ClusterSyncs of the same Application on the same cluster that are not being deleted.
+
+        Raises Transient where one of them cannot be read: what it has and wants is not known then.
+        """
         found = self._world.store.all(CLUSTER_SYNCS.plural, sync.metadata.namespace)
         cluster = sync.spec.cluster.dump()
         return [
-            self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
+            self._read(obj)
             for obj in found
             if (obj.get("spec") or {}).get("cluster") == cluster
             and (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
             and obj["metadata"]["name"] != sync.metadata.name
+            and "deletionTimestamp" not in obj["metadata"]
         ]
+
+    def _read(self, obj: dict[str, Any]) -> ClusterSync:
+        try:
+            return self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
+        except ValidationError as error:
+            name = f"ClusterSync/{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+            raise Transient("OtherInvalid", f"{name}: {first_fault(error)}; correct or delete it") from error
 
     async def claimed_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
         """Ids that a sibling's inventory holds: pruning leaves them to it. Parts are asked for where there are some.
@@ -77,8 +93,7 @@ class Targets:
         """
         claimed: set[str] = set()
         for other in self.siblings(sync):
-            if not other.metadata.deletion_timestamp:
-                claimed |= {entry.id for entry in await self._inventory(other)}
+            claimed |= {entry.id for entry in await self._inventory(other)}
         return frozenset(claimed)
 
     async def _inventory(self, sync: ClusterSync) -> list[InventoryEntry]:
@@ -91,7 +106,7 @@ class Targets:
                 obj = self._world.store.get(CLUSTER_SYNCS.plural, Key(sync.metadata.namespace, sync.metadata.name))
                 if obj is None:
                     return []
-                now = self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync)
+                now = self._read(obj)
                 if now.metadata.deletion_timestamp:
                     return []
                 if now.status.inventory_parts == sync.status.inventory_parts:
@@ -104,7 +119,7 @@ class Targets:
         for dependency in sync.spec.kustomization.depends_on:
             key = Key(dependency.namespace or sync.metadata.namespace, dependency.name)
             obj = self._world.store.get(CLUSTER_SYNCS.plural, key) if self._may_name(sync, dependency) else None
-            found[key] = self._world.store.model(CLUSTER_SYNCS.plural, obj, ClusterSync) if obj is not None else None
+            found[key] = self._read(obj) if obj is not None else None
         message = unmet(sync, found)
         if message is not None:
             raise Waiting("DependencyNotReady", message, retry_after=self._world.settings.dependency_retry)

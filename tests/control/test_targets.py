@@ -1,0 +1,53 @@
+"""What a ClusterSync asks of those beside it, where one of them cannot be read."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from fleet_rollout.control.store import Store
+from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.world import CLUSTER_SYNCS, World
+from fleet_rollout.decide.names import APP_LABEL
+from fleet_rollout.errors import Transient
+from fleet_rollout.settings import Settings
+from fleet_rollout_api.cluster_sync import ClusterSync
+
+Object = dict[str, Any]
+CLUSTER = {"kind": "AttachedCluster", "name": "m1"}
+
+
+def sync(name: str, status: Any = None, **metadata: Any) -> Object:
+    found = {"name": name, "namespace": "shop", "labels": {APP_LABEL: "web"}, **metadata}
+    kustomization = {"interval": "5m", "prune": True, "dependsOn": [{"name": "base"}]}
+    spec = {"application": "web", "policy": name, "cluster": CLUSTER, "kustomization": kustomization}
+    return {"metadata": found, "spec": spec, "status": status or {}}
+
+
+def targets(*others: Object) -> Targets:
+    store = Store()
+    store.replace_all(CLUSTER_SYNCS.plural, list(others), "1")
+    return Targets(cast(World, SimpleNamespace(store=store, hub=None, settings=Settings())))
+
+
+OWN = ClusterSync.model_validate(sync("own"))
+ODD = {"inventory": 7}
+SAID = "ClusterSync/shop/base: status.inventory: .*; correct or delete it"
+
+
+async def test_t43_nothing_is_pruned_beside_what_cannot_be_read() -> None:
+    with pytest.raises(Transient, match=SAID):
+        await targets(sync("base", ODD)).claimed_elsewhere(OWN)
+
+
+async def test_t43_what_is_being_deleted_claims_nothing_whatever_it_says() -> None:
+    other = sync("base", {"inventory": {"entries": [{"id": "shop_a__ConfigMap", "v": "v1"}]}})
+    leaving = sync("leaving", ODD, deletionTimestamp="2026-01-01T00:00:00Z")
+    assert await targets(other, leaving).claimed_elsewhere(OWN) == {"shop_a__ConfigMap"}
+
+
+def test_t43_a_dependency_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(Transient, match=SAID):
+        targets(sync("base", ODD)).require_dependencies(OWN)
