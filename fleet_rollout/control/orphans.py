@@ -11,10 +11,10 @@ from fleet_rollout.control.leftovers import Leftover, stand_in
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.orphan_records import Left, OrphanRecords, Place
 from fleet_rollout.control.removals import Removals
-from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.targets import PLURALS, Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
 from fleet_rollout.decide.metadata import Owner
-from fleet_rollout.errors import Transient
+from fleet_rollout.errors import FleetRolloutError, Transient
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.prune import Pruner
@@ -73,14 +73,24 @@ class Orphans:
             await self._records.strike(place)
 
     async def resume(self, namespace: str, kind: str, cluster_name: str, cluster: Cluster) -> bool:
-        """Prune what is recorded for a member that answers again, then drop the record; False where some is left."""
+        """Prune what is recorded for a member that answers again, then drop the record; False where some is left.
+
+        What cannot be pruned is told of in an Event of the cluster, and holds up no other.
+        """
         reference = ClusterReference(kind=kind, name=cluster_name)
         waiting: set[str] = set()
         for place in await self._records.places(namespace, reference):
             left = await self._records.read(place)
             if left is None or not _is_of(left, namespace, reference) or left["name"] in waiting:
                 continue
-            if await self._is_settled(place, left, cluster):
+            try:
+                is_settled = await self._is_settled(place, left, cluster)
+            except FleetRolloutError as error:
+                is_settled = False
+                message = f"what ClusterSync/{namespace}/{left['name']} has left here stays: {error.message}"
+                obj = self._world.store.get(PLURALS[kind], Key(namespace, cluster_name))
+                self._world.recorder.warning(obj, error.reason, message)
+            if is_settled:
                 await self._records.strike(place)
             else:
                 waiting.add(left["name"])
