@@ -1,19 +1,21 @@
 """Reads YAML that strangers wrote, and writes YAML that kustomize reads in one way only.
 
-Depth and aliases are measured on the event stream before anything recursive sees the text: libyaml's
-composer overflows the stack on deep nesting, and a few nested aliases stand for gigabytes. The scalars are those
-of JSON (YAML 1.2): `yes`, `0o7` and `1:20` are text.
+Depth, aliases and the number of values are measured on the event stream before anything recursive sees the text:
+libyaml's composer overflows the stack on deep nesting, and a few nested aliases, or many short values, stand for
+gigabytes. The scalars are those of JSON (YAML 1.2): `yes`, `0o7` and `1:20` are text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
 
 from fleet_rollout.errors import Terminal
+from fleet_rollout.render.ledger import DOCUMENT_VALUES, SECRET, TEXT, Ledger
 
 try:
     from yaml.cyaml import CSafeDumper as _BaseDumper
@@ -24,8 +26,13 @@ except ImportError:  # PyYAML without libyaml: the same, ten times slower
 
 # Real manifests stay below 60 (schemas in CRDs); orjson refuses 254.
 DEPTH_LIMIT = 200
-# Nodes that aliases may stand for in one file, beside those written out.
+# Values that aliases may stand for in one file, beside those written out.
 ALIAS_LIMIT = 100_000
+# libyaml compares each with all before it, and lets no other thread run meanwhile: 32,000 take 12 s.
+MOST_TAG_DIRECTIVES = 1000
+TAG_DIRECTIVE = re.compile(rb"%\0?T\0?A\0?G")
+# `password: !s3cret` has that tag.
+QUOTED_TAG = re.compile(r"the tag '.*'", re.DOTALL)
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 
 _NULL = "tag:yaml.org,2002:null"
@@ -58,50 +65,81 @@ class _Dumper(_BaseDumper):
 
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def _formed(tag: str, form: re.Pattern[str]) -> None:
+    """Take values of `tag` in its own form alone. With a tag in the text (`!!int 1:1:1`) others come here, too, over
+    which PyYAML sits for hours, or fails in ways of its own; whole numbers that JSON has not may share one hash."""
+    name = f"tag:yaml.org,2002:{tag}"
+    construct: Callable[[Any, Any], Any] = _Loader.yaml_constructors[name]
+
+    def checked(loader: _Loader, node: yaml.ScalarNode) -> Any:
+        value = construct(loader, node) if form.match(loader.construct_scalar(node)) else None
+        if value is None or (isinstance(value, int) and abs(value) >= 2**64):
+            raise yaml.constructor.ConstructorError(None, None, f"no {tag} of JSON", node.start_mark)
+        return value
+
+    _Loader.add_constructor(name, checked)
+
+
+for _tag, _pattern, _ in _SCALARS:
+    if _tag in ("bool", "int", "float"):
+        _formed(_tag, re.compile(f"{_SCALARS[2][1]}|{_pattern}" if _tag == "float" else _pattern))
+_formed("timestamp", _Loader.timestamp_regexp)
 # `<<` as a value is text.
 _Loader.add_constructor("tag:yaml.org,2002:merge", lambda _, node: node.value)
 _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(_STRING, text, style='"'))
 
 
-def check(data: bytes, where: str) -> None:
+def check(data: bytes, where: str, ledger: Ledger | None = None) -> None:
     """Refuse text that is no YAML, or that is too deep or too large once its aliases are followed."""
+    if sum(1 for _ in TAG_DIRECTIVE.finditer(data)) > MOST_TAG_DIRECTIVES:
+        raise invalid(where, f"more than {MOST_TAG_DIRECTIVES} %TAG directives")
     try:
-        _measure(yaml.parse(data, Loader=_Loader), where)
+        _measure(yaml.parse(data, Loader=_Loader), where, ledger or Ledger())
     except (yaml.YAMLError, ValueError) as error:
         raise invalid(where, error) from None
 
 
-def load(data: bytes, where: str) -> list[Any]:
+def load(data: bytes, where: str, ledger: Ledger | None = None) -> list[Any]:
     """The documents in `data`, without empty ones."""
-    check(data, where)
-    try:
-        found = list(yaml.load_all(data, Loader=_Loader))
-    except (yaml.YAMLError, ValueError) as error:
-        raise invalid(where, error) from None
-    return [document for document in found if document is not None]
+    return list(_documents(data, where, ledger or Ledger(), strictly=False))
 
 
-def load_strictly(data: bytes, where: str) -> list[Any]:
+def load_strictly(data: bytes, where: str, ledger: Ledger | None = None) -> list[Any]:
     """Like load, and refuses a key given twice: one of them would be hidden from whoever checks the result."""
-    check(data, where)
-    loader, found = _Loader(data), []
+    return list(_documents(data, where, ledger or Ledger(), strictly=True))
+
+
+def _documents(data: bytes, where: str, ledger: Ledger, *, strictly: bool) -> Iterator[Any]:
+    """One after the other: what a document takes while it is read is given back before the next."""
+    check(data, where, ledger)
+    loader = _Loader(data)
     try:
         while loader.check_node():
+            ledger.tick()
             node = loader.get_node()
-            _refuse_twins(node, where, set())
-            found.append(loader.construct_document(node))
+            if strictly:
+                _refuse_twins(node, where, set())
+            document = loader.construct_document(node)
+            del node
+            if document is not None:
+                yield document
     except (yaml.YAMLError, ValueError) as error:
         raise invalid(where, error) from None
     finally:
         loader.dispose()
-    return [document for document in found if document is not None]
 
 
-def roots(data: bytes, where: str) -> Iterator[yaml.Node]:
+def roots(data: bytes, where: str, ledger: Ledger | None = None) -> Iterator[yaml.Node]:
     """The root node of each document: enough to look at a few fields at a third of the cost of `load`."""
-    check(data, where)
+    ledger = ledger or Ledger()
+    check(data, where, ledger)
     try:
-        yield from (node for node in yaml.compose_all(data, Loader=_Loader) if node is not None and node.tag != _NULL)
+        for node in yaml.compose_all(data, Loader=_Loader):
+            ledger.tick()
+            if node is not None and node.tag != _NULL:
+                yield node
     except (yaml.YAMLError, ValueError) as error:
         raise invalid(where, error) from None
 
@@ -117,7 +155,8 @@ def invalid(where: str, error: Exception | str) -> Terminal:
     fact = str(error)
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
-        fact = (error.problem or error.context or "not YAML") + (f" in line {mark.line + 1}" if mark else "")
+        problem = QUOTED_TAG.sub("its tag", error.problem or error.context or "not YAML")
+        fact = problem + (f" in line {mark.line + 1}" if mark else "")
     return Terminal("InvalidYAML", f"{printable(where)}: {printable(fact)}")
 
 
@@ -126,33 +165,52 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(" ", text)[:2000]
 
 
-def _measure(events: Iterator[yaml.Event], where: str) -> None:
+def _measure(events: Iterator[yaml.Event], where: str, ledger: Ledger) -> None:
+    """Enter the values of each document into the ledger; raise before there are too many."""
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     size = expanded = 0
-    for event in events:
-        if isinstance(event, yaml.AliasEvent):
+    for number, event in enumerate(events):
+        if isinstance(event, yaml.ScalarEvent):
+            values = 1 + len(event.value) // TEXT
+            size += values
+            if event.anchor:
+                sizes[event.anchor] = values
+            if "Secret" in event.value and SECRET.search(event.value):
+                ledger.holds_secrets = True
+        elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise invalid(where, f"alias {event.anchor!r} is unknown here or contains itself")
+                raise invalid(where, f"the alias {_place(event.start_mark)} is unknown there or contains itself")
             size += sizes[event.anchor]
             expanded += sizes[event.anchor]
-        elif isinstance(event, yaml.ScalarEvent):
-            size += 1
-            if event.anchor:
-                sizes[event.anchor] = 1
+            if expanded > ALIAS_LIMIT:
+                raise invalid(where, f"aliases stand for more than {ALIAS_LIMIT} values")
         elif isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor, size))
             size += 1
+            if len(open_nodes) > DEPTH_LIMIT:
+                raise invalid(where, f"nested deeper than {DEPTH_LIMIT} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             if anchor:
                 sizes[anchor] = size - before
         elif isinstance(event, yaml.DocumentStartEvent):
             sizes, size = {}, 0
-        if len(open_nodes) > DEPTH_LIMIT:
-            raise invalid(where, f"nested deeper than {DEPTH_LIMIT} levels")
-        if expanded > ALIAS_LIMIT:
-            raise invalid(where, f"aliases stand for more than {ALIAS_LIMIT} values")
+        elif isinstance(event, yaml.DocumentEndEvent):
+            ledger.count(size, printable(where))
+        if size > DOCUMENT_VALUES:
+            raise _too_wide(where, event.start_mark)
+        if not number % 1024:
+            ledger.tick()
+
+
+def _place(mark: Any) -> str:
+    return f"in line {mark.line + 1}"
+
+
+def _too_wide(where: str, mark: Any) -> Terminal:
+    fact = f"the document {_place(mark)} holds more than {DOCUMENT_VALUES} values"
+    return Terminal("BuildLimit", f"kustomize build failed: {printable(where)}: {fact}: split it into several")
 
 
 def _refuse_twins(node: yaml.Node | None, where: str, seen: set[int]) -> None:
@@ -167,7 +225,7 @@ def _refuse_twins(node: yaml.Node | None, where: str, seen: set[int]) -> None:
         if None in keys:
             raise invalid(where, f"a key that is not text in line {node.start_mark.line + 1}")
         if len(set(keys)) < len(keys):
-            twin = next(key for i, key in enumerate(keys) if key in keys[:i])
+            twin = next(key for key, times in Counter(keys).items() if times > 1)
             raise invalid(where, f"key {twin!r} is there twice, from line {node.start_mark.line + 1}")
         for _, value in node.value:
             _refuse_twins(value, where, seen)

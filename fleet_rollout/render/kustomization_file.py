@@ -13,6 +13,7 @@ import yaml
 
 from fleet_rollout.errors import Terminal
 from fleet_rollout.render.documents import load_strictly, printable, roots
+from fleet_rollout.render.ledger import Ledger
 from fleet_rollout.render.tree import Tree
 from fleet_rollout_api.kustomization import Image, KustomizationSpec
 
@@ -40,28 +41,29 @@ def find(tree: Tree, folder: str) -> str | None:
     return posixpath.join(folder, found[0]) if found else None
 
 
-def read(tree: Tree, name: str) -> Kustomization:
+def read(tree: Tree, name: str, ledger: Ledger) -> Kustomization:
     """The kustomization in the file `name`."""
     if tree.kind(name) == "link":
         raise failed(name, "is a symbolic link: put a regular file there")
-    documents = load_strictly(tree.read(name), name)
+    documents = load_strictly(tree.read(name), name, ledger)
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise failed(name, "must hold one YAML mapping")
     return documents[0]
 
 
-def base(tree: Tree, folder: str) -> Kustomization | None:
+def base(tree: Tree, folder: str, ledger: Ledger | None = None) -> Kustomization | None:
     """What `folder` is built from before the policy is merged in; None where it holds nothing to build."""
+    ledger = ledger or Ledger()
     own = find(tree, folder)
     if own is not None:
-        return TYPE | read(tree, own)
-    resources = list(_walk(tree, folder, ""))
+        return TYPE | read(tree, own, ledger)
+    resources = list(_walk(tree, folder, "", ledger))
     if len(resources) > MOST_FILES:
         raise failed(folder or ".", f"holds more than {MOST_FILES} manifests", "BuildLimit")
     return TYPE | {"resources": resources} if resources else None
 
 
-def _walk(tree: Tree, folder: str, below: str) -> Iterable[str]:
+def _walk(tree: Tree, folder: str, below: str, ledger: Ledger) -> Iterable[str]:
     if below.count("/") >= DEEPEST_FOLDER:
         raise failed(posixpath.join(folder, below), f"is more than {DEEPEST_FOLDER} folders deep", "BuildLimit")
     for entry in tree.names(posixpath.join(folder, below)):
@@ -71,15 +73,15 @@ def _walk(tree: Tree, folder: str, below: str) -> Iterable[str]:
         if kind == "folder" and find(tree, name) is not None:
             yield f"./{relative}"
         elif kind == "folder":
-            yield from _walk(tree, folder, relative)
+            yield from _walk(tree, folder, relative, ledger)
         elif kind == "file" and entry.endswith(MANIFESTS):
-            _check_manifest(tree, name)
+            _check_manifest(tree, name, ledger)
             yield f"./{relative}"
 
 
-def _check_manifest(tree: Tree, name: str) -> None:
+def _check_manifest(tree: Tree, name: str, ledger: Ledger) -> None:
     """A folder without kustomization is all manifests; a stray Helm values.yaml must not become part of it."""
-    for root in roots(tree.read(name), name):
+    for root in roots(tree.read(name), name, ledger):
         fields = {k.value: v for k, v in root.value} if isinstance(root, yaml.MappingNode) else {}
         metadata = fields.get("metadata")
         named = isinstance(metadata, yaml.MappingNode) and any(k.value == "name" for k, _ in metadata.value)
@@ -91,6 +93,7 @@ def _check_manifest(tree: Tree, name: str) -> None:
                 f"failed to decode Kubernetes YAML from {name}: {missing} is missing: "
                 "remove the file, or list the manifests in a kustomization.yaml",
             )
+    ledger.files.add(name)
 
 
 def merge(kustomization: Kustomization, spec: KustomizationSpec) -> Kustomization:

@@ -22,6 +22,7 @@ from fleet_rollout.measures import BUILD_DURATION
 from fleet_rollout.render import program as programs
 from fleet_rollout.render.cache import SingleFlight
 from fleet_rollout.render.kustomization_file import NAMES, base, find, merge
+from fleet_rollout.render.ledger import Ledger
 from fleet_rollout.render.objects import Objects, compacted, parse, with_common_metadata
 from fleet_rollout.render.overlay import Layout, lay_out
 from fleet_rollout.render.scan import Scan
@@ -39,12 +40,15 @@ INPUTS = {
 }
 # Rendered objects kept, as JSON. In memory they are some five times larger.
 MOST_KEPT = 24 * 1024 * 1024
+# The least that a value counts there: `[],` takes 80 bytes in memory, three as JSON.
+VALUE_SIZE = 8
 
 
 class Renderer:
     """Builds with the kustomize found on this machine, or with `program`, below `folder`; `close` when done.
 
-    A killed process leaves its builds behind: `folder` is one that is emptied at the next start.
+    A killed process leaves its builds behind: `folder` is one that is emptied at the next start. What is held in
+    memory is what `render_workers` builds take; the others wait for their turn.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Renderer:
         self._settings = settings
         self._program = program
         self._folder = folder
+        self._turns = asyncio.Semaphore(settings.render_workers)
         self._slots = asyncio.Semaphore(settings.render_workers)
         self._threads = ThreadPoolExecutor(settings.render_workers, thread_name_prefix="render")
         self._builds: SingleFlight[Objects] = SingleFlight(MOST_KEPT)
@@ -90,10 +95,10 @@ class Renderer:
         private = tempfile.TemporaryDirectory(prefix="build-", dir=self._folder, ignore_cleanup_errors=True)
         with private as folder:
             root = Path(folder)
-            async with self._slots:
+            async with self._turns:
                 layout = await self._threaded(self._prepare, tree, spec, root)
-            outputs = await self._run(layout, root)
-            return await self._threaded(_finish, outputs, spec)
+                outputs = await self._run(layout, root)
+                return await self._threaded(self._finish, outputs, spec)
 
     async def _threaded(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """`work` in a thread; waits for it even when cancelled: a thread must not write into a folder that is gone."""
@@ -107,12 +112,30 @@ class Renderer:
             raise
 
     def _prepare(self, tree: Path, spec: KustomizationSpec, root: Path) -> Layout:
-        return prepare(Tree(tree), spec, root, allow_remote=self._settings.allow_remote_bases)
+        ledger = Ledger(self._settings.render_timeout)
+        return prepare(Tree(tree), spec, root, ledger, allow_remote=self._settings.allow_remote_bases)
+
+    def _finish(self, outputs: list[bytes], spec: KustomizationSpec) -> tuple[Objects, int]:
+        ledger = Ledger(self._settings.render_timeout)
+        objects = with_common_metadata(parse(outputs, ledger), spec.common_metadata)
+        ledger.tick()
+        kept, size = compacted(objects)
+        return kept, max(size, ledger.values * VALUE_SIZE)
 
     async def _run(self, layout: Layout, root: Path) -> list[bytes]:
+        printed = 0
+
+        async def portion(folder: str) -> bytes:
+            nonlocal printed
+            output = await self._portion(layout, root, folder)
+            printed += len(output)
+            if printed > self._settings.render_output:
+                raise programs.too_long(self._settings)
+            return output
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._portion(layout, root, each)) for each in layout.folders]
+                tasks = [group.create_task(portion(each)) for each in layout.folders]
         except ExceptionGroup as errors:
             raise _first(errors) from None
         return [task.result() for task in tasks]
@@ -128,14 +151,17 @@ def fingerprint(spec: KustomizationSpec) -> str:
     return hashlib.sha256(orjson.dumps(inputs, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def prepare(tree: Tree, spec: KustomizationSpec, root: Path, *, allow_remote: bool = False) -> Layout:
+def prepare(
+    tree: Tree, spec: KustomizationSpec, root: Path, ledger: Ledger | None = None, *, allow_remote: bool = False
+) -> Layout:
     """Find the folder, make its kustomization, scan all it reads, and lay that out below `root`."""
+    ledger = ledger or Ledger()
     folder = _folder(tree, spec.path or "")
-    kustomization = base(tree, folder)
+    kustomization = base(tree, folder, ledger)
     if kustomization is None and not spec.components:
         return Layout([], "LoadRestrictionsRootOnly")
     file = find(tree, folder) or f"{folder}/{NAMES[0]}".lstrip("/")
-    scan = Scan(tree, allow_remote)
+    scan = Scan(tree, allow_remote, ledger)
     scan.visit(folder, merge(kustomization or {}, spec), file)
     return lay_out(scan, folder, root)
 
@@ -152,10 +178,6 @@ def _folder(tree: Tree, path: str) -> str:
     if kind != "folder":
         raise Transient("ArtifactFailed", f"kustomization path is no folder: {path}: name the folder that holds it")
     return folder
-
-
-def _finish(outputs: list[bytes], spec: KustomizationSpec) -> tuple[Objects, int]:
-    return compacted(with_common_metadata(parse(outputs), spec.common_metadata))
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

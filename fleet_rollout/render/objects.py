@@ -13,6 +13,7 @@ import orjson
 from fleet_rollout.errors import Terminal
 from fleet_rollout.render.documents import load
 from fleet_rollout.render.kustomization_file import failed
+from fleet_rollout.render.ledger import Ledger
 from fleet_rollout_api.meta import Metadata
 
 Objects = tuple[dict[str, Any], ...]
@@ -20,9 +21,9 @@ Objects = tuple[dict[str, Any], ...]
 KUSTOMIZE_GROUP = "kustomize.config.k8s.io/"
 
 
-def parse(outputs: Sequence[bytes]) -> Objects:
+def parse(outputs: Sequence[bytes], ledger: Ledger) -> Objects:
     """The objects in what kustomize printed: lists opened, kustomizations left out, every one nameable and unique."""
-    objects = tuple(each for text in outputs for each in _flat(load(text, "the built manifests")))
+    objects = tuple(each for text in outputs for each in _flat(load(text, "the built manifests", ledger)))
     _refuse_twins(objects)
     return objects
 

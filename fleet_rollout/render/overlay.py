@@ -40,6 +40,7 @@ def lay_out(scan: Scan, folder: str, root: Path) -> Layout:
     if len(documents) > PORTION:
         return Layout(list(_portions(scan, tree)), "LoadRestrictionsRootOnly")
     for name in scan.copied - scan.written.keys():
+        scan.ledger.tick()
         target = _made(tree / name)
         shutil.copyfile(scan.tree.root / name, target, follow_symlinks=False)
     for name, content in scan.written.items():
@@ -55,6 +56,7 @@ def _made(path: Path) -> Path:
 
 def _documents(scan: Scan) -> Iterator[tuple[str, bytes]]:
     for name in scan.manifests:
+        scan.ledger.tick()
         for document in SEPARATOR.split(scan.tree.read(name)):
             if document.strip():
                 yield name, document

@@ -15,6 +15,7 @@ from fleet_rollout.errors import Terminal, Transient
 from fleet_rollout.processes import Completed, OutputTooLarge, ProgramTimeout, run
 from fleet_rollout.render.documents import printable
 from fleet_rollout.render.kustomization_file import failed
+from fleet_rollout.render.ledger import overdue
 from fleet_rollout.settings import Settings
 
 VARIABLE = "FLEET_ROLLOUT_KUSTOMIZE"
@@ -105,14 +106,18 @@ def _unfinished(error: Exception, settings: Settings, program: Program) -> Excep
     if isinstance(error, ExceptionGroup):
         return _unfinished(error.exceptions[0], settings, program)
     if isinstance(error, ProgramTimeout):
-        fact = f"did not finish within {settings.render_timeout:g}s: split the policy, or raise --render-timeout"
-        return Transient("BuildLimit", f"kustomize build failed: {fact}")
+        return overdue(settings.render_timeout)
     if isinstance(error, OutputTooLarge):
-        fact = f"prints more than {settings.render_output} bytes: split the policy, or raise --render-output"
-        return failed("", fact, "BuildLimit")
+        return too_long(settings)
     if isinstance(error, FileNotFoundError):
         return Transient("BuildFailed", f"{program.path.name} is no longer where it was found: install kustomize 5")
     return error
+
+
+def too_long(settings: Settings) -> Terminal:
+    """The error of a build whose output, of all its portions together, is too large."""
+    fact = f"prints more than {settings.render_output} bytes: split the policy, or raise --render-output"
+    return failed("", fact, "BuildLimit")
 
 
 def _environment(home: Path, remote: bool) -> dict[str, str]:

@@ -15,7 +15,8 @@ from typing import Any
 from fleet_rollout.errors import Terminal
 from fleet_rollout.render.documents import check, dump, load_strictly
 from fleet_rollout.render.kustomization_file import Kustomization, failed, find, read
-from fleet_rollout.render.tree import Outside, Tree, join
+from fleet_rollout.render.ledger import Ledger
+from fleet_rollout.render.tree import FILE_LIMIT, Outside, Tree, join
 
 # Overlays are a few deep, fleets have hundreds; kustomize visits a base once for every path that leads to it.
 DEEPEST_BASE = 50
@@ -80,14 +81,17 @@ class Scan:
 
     tree: Tree
     allow_remote: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
     written: dict[str, bytes] = field(default_factory=dict)
     copied: set[str] = field(default_factory=set)
     remote: bool = False
     crosses_roots: bool = False  # a kustomization names a file above its own folder
     plain: bool = True  # only manifests, and changes of images at the top: no object depends on another
-    manifests: list[str] = field(default_factory=list)  # of a plain build, in order
+    manifests: dict[str, None] = field(default_factory=dict)  # of a plain build, in order
     images: list[Any] = field(default_factory=list)  # of a plain build
+    plugins: dict[str, list[Any]] = field(default_factory=dict)  # the documents of each file, read once
     _visits: dict[str, int] = field(default_factory=dict)
+    _size: int = 0
 
     def visit(self, folder: str, kustomization: Kustomization, file: str, depth: int = 0) -> int:
         """Look at one kustomization and all below it; the number of visits that kustomize will make."""
@@ -101,11 +105,19 @@ class Scan:
                 name = find(self.tree, base)
                 if name is None:
                     raise failed(base, "no kustomization.yaml in this folder")
-                self._visits[base] = self.visit(base, read(self.tree, name), name, depth + 1)
+                self._visits[base] = self.visit(base, read(self.tree, name, self.ledger), name, depth + 1)
             visits += self._visits[base]
         if visits > MOST_VISITS:
             raise failed(file, f"stands for more than {MOST_VISITS} kustomizations", "BuildLimit")
         return visits
+
+    def write(self, name: str, content: bytes) -> None:
+        """Give the file `name` new content; all of these are in memory until they are laid out."""
+        self.written[name] = content
+        self._size += len(content)
+        if self._size > FILE_LIMIT:
+            fact = f"kustomizations and plugins are larger than {FILE_LIMIT} bytes together: put less into them"
+            raise failed(name, fact, "BuildLimit")
 
 
 @dataclass
@@ -116,6 +128,7 @@ class _Reader:
     folder: str
     file: str
     is_top: bool
+    plugins: set[str] = field(default_factory=set)  # files that were looked at
 
     def read(self, kustomization: Kustomization) -> Iterator[str]:
         clean = dict(kustomization)
@@ -127,7 +140,7 @@ class _Reader:
         self.scan.plain &= set(clean) <= PLAIN_BUILD | ({"images"} if self.is_top else set())
         for name in [name for name in clean if name not in PLAIN_FIELDS]:
             yield from self._field(name, clean)
-        self.scan.written[self.file] = dump(clean)
+        self.scan.write(self.file, dump(clean))
 
     def _field(self, name: str, clean: Kustomization) -> Iterator[str]:
         if name in BASE_FIELDS or name in FOLDER_FIELDS:
@@ -161,7 +174,8 @@ class _Reader:
             raise self._missing(where, entry, kind)
         else:
             self._take(name)
-            self.scan.manifests.append(name)
+            self.scan.plain &= name not in self.scan.manifests  # a portion would hold it as often as it is named
+            self.scan.manifests[name] = None
 
     def _remote(self, where: str, entry: str) -> None:
         if not self.scan.allow_remote or entry.lower().startswith("file:"):
@@ -185,9 +199,10 @@ class _Reader:
 
     def _take(self, name: str, *, parsed: bool = True) -> None:
         """Remember the file `name`; what kustomize will parse must be YAML within the limits."""
-        if parsed and name not in self.scan.copied:
+        if parsed and name not in self.scan.ledger.files:
             content = self.scan.tree.read(name)
-            check(content.replace(b"\t", b" ") if name.endswith(".json") else content, name)
+            check(content.replace(b"\t", b" ") if name.endswith(".json") else content, name, self.scan.ledger)
+            self.scan.ledger.files.add(name)
         self.scan.copied.add(name)
         self.scan.crosses_roots |= bool(self.folder) and not name.startswith(self.folder + "/")
 
@@ -206,16 +221,19 @@ class _Reader:
     def _plugin(self, where: str, text: str) -> str:
         if not _is_inline(text):
             return self._plugin_file(where, text)
-        documents = load_strictly(text.encode(), f"{self.file}: {where}")
+        documents = load_strictly(text.encode(), f"{self.file}: {where}", self.scan.ledger)
         self._plugin_documents(where, documents)
         return dump(*documents).decode()
 
     def _plugin_file(self, where: str, entry: str) -> str:
-        self._files([(where, entry)])
+        self._files([(where, entry)], parsed=False)
         name = self._inside(where, entry)
-        documents = load_strictly(self.scan.tree.read(name), name)
-        self._plugin_documents(f"{where}: {entry}", documents)
-        self.scan.written[name] = dump(*documents)
+        if name not in self.scan.plugins:
+            self.scan.plugins[name] = load_strictly(self.scan.tree.read(name), name, self.scan.ledger)
+            self.scan.write(name, dump(*self.scan.plugins[name]))
+        if name not in self.plugins:  # what it names is seen from this folder
+            self.plugins.add(name)
+            self._plugin_documents(f"{where}: {entry}", self.scan.plugins[name])
         return entry
 
     def _plugin_documents(self, where: str, documents: list[Any]) -> None:

@@ -17,8 +17,8 @@ from fleet_rollout.errors import Terminal
 
 Kind = Literal["file", "folder", "link", "other"]
 
-# A manifest above this is no manifest; etcd refuses objects of 1.5 MiB.
-FILE_LIMIT = 32 * 1024 * 1024
+# What is read here is parsed here. Bundles of CRDs are 5 MB; etcd refuses objects of 1.5 MiB.
+FILE_LIMIT = 16 * 1024 * 1024
 
 
 class Outside(Exception):
@@ -59,7 +59,7 @@ class Tree:
         with os.fdopen(handle, "rb") as file:
             content = file.read(FILE_LIMIT + 1)
         if len(content) > FILE_LIMIT:
-            raise Terminal("BuildLimit", f"{name} is larger than {FILE_LIMIT} bytes")
+            raise Terminal("BuildLimit", f"{name} is larger than {FILE_LIMIT} bytes: split it into several")
         return content
 
     def names(self, folder: str) -> list[str]:

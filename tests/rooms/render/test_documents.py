@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,15 +40,34 @@ def test_t18_any_bytes_are_yaml_or_an_error_with_a_reason(data):
     [
         (b"a: 1\nb: {c: 1, c: 2}\n", "key 'c' is there twice, from line 2"),
         (b"? [a]\n: b\n", "a key that is not text in line 1"),
-        (b"a: *b\n", "alias 'b' is unknown here or contains itself"),
-        (b"a: &x [1]\n---\nb: *x\n", "alias 'x' is unknown here or contains itself"),
+        (b"a: *b\n", "the alias in line 1 is unknown there or contains itself"),
+        (b"a: &x [1]\n---\nb: *x\n", "the alias in line 3 is unknown there or contains itself"),
         (b"a: " + b"9" * 5000, "Exceeds the limit"),
+        (b"a: " + b"9" * 30, "no int of JSON in line 1"),
+        (b"a: !!int 1" + b":1" * 1_000_000, "no int of JSON in line 1"),
+        (b"a: !!float 1" + b":1" * 1000, "no float of JSON in line 1"),
+        (b"a: !!float 'x'", "no float of JSON in line 1"),
+        (b"a: !!int ''", "no int of JSON in line 1"),
+        (b"a: !!bool x", "no bool of JSON in line 1"),
+        (b"a: !!timestamp x", "no timestamp of JSON in line 1"),
+        (b"a: !s3cret", "could not determine a constructor for its tag in line 1"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(data, fact):
     with pytest.raises(Terminal) as failure:
         documents.load_strictly(data, "x")
     assert failure.value.message.startswith(f"x: {fact}")
+
+
+def test_values_may_say_their_type():
+    data = b"[!!int 1, !!float 1, !!float '1.5', !!bool true, !!str 1, !!timestamp 2026-01-02]"
+    assert documents.load(data, "x") == [[1, 1.0, 1.5, True, "1", date(2026, 1, 2)]]
+
+
+def test_the_key_that_is_there_twice_is_found_among_many():
+    data = b"".join(b"k%d: x\n" % i for i in range(60_000)) + b"k59999: y\n"
+    with pytest.raises(Terminal, match="key 'k59999' is there twice"):
+        documents.load_strictly(data, "x")
 
 
 def test_merge_keys_are_followed_and_may_be_overridden():
