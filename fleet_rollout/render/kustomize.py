@@ -142,7 +142,7 @@ class Renderer:
 
     async def _portion(self, layout: Layout, root: Path, folder: str) -> bytes:
         async with self._slots:
-            return await programs.build(self._located(), self._settings, root, folder, layout.restriction)
+            return await programs.build(self._located(), self._settings, root, folder, layout.restriction, layout.names)
 
 
 def fingerprint(spec: KustomizationSpec) -> str:

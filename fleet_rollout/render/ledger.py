@@ -2,6 +2,10 @@
 
 Text from Git is parsed in the process that serves every tenant, and a value takes some 150 times the memory of the
 two bytes that it may be written in: bytes alone are no measure.
+
+The largest build that is accepted takes, beside what the process has, 160 MiB before kustomize and 250 to 790 MiB
+after it (with 64 MiB of text in four bytes a character), once for each of the `render_workers`:
+`pytest -rP -k bounded_memory tests/rooms/render/test_width.py` measures it.
 """
 
 from __future__ import annotations

@@ -25,10 +25,14 @@ SEPARATOR = re.compile(rb"(?m)^---[ \t]*(?:#.*)?\r?$")
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders to build below `tree`, each on its own; their results together are the build."""
+    """The folders to build below `tree`, each on its own; their results together are the build.
+
+    `names` are those of the files where one may hold a Secret: then kustomize's complaints are told in part.
+    """
 
     folders: list[str]
     restriction: Restriction
+    names: frozenset[str] | None = None
 
 
 def lay_out(scan: Scan, folder: str, root: Path) -> Layout:
@@ -36,9 +40,11 @@ def lay_out(scan: Scan, folder: str, root: Path) -> Layout:
     (root / "home").mkdir()
     tree = root / "tree"
     tree.mkdir()
+    holds_secrets = scan.ledger.holds_secrets or scan.remote  # what is fetched was not looked at
+    names = frozenset(scan.copied | scan.written.keys()) if holds_secrets else None
     documents = list(islice(_documents(scan), PORTION + 1)) if scan.plain else []
     if len(documents) > PORTION:
-        return Layout(list(_portions(scan, tree)), "LoadRestrictionsRootOnly")
+        return Layout(list(_portions(scan, tree)), "LoadRestrictionsRootOnly", names)
     for name in scan.copied - scan.written.keys():
         scan.ledger.tick()
         target = _made(tree / name)
@@ -46,7 +52,7 @@ def lay_out(scan: Scan, folder: str, root: Path) -> Layout:
     for name, content in scan.written.items():
         _made(tree / name).write_bytes(content)
     crossing = scan.crosses_roots and not scan.remote
-    return Layout([folder], "LoadRestrictionsNone" if crossing else "LoadRestrictionsRootOnly")
+    return Layout([folder], "LoadRestrictionsNone" if crossing else "LoadRestrictionsRootOnly", names)
 
 
 def _made(path: Path) -> Path:

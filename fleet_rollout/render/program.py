@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from fleet_rollout.confinement import Confinement
 from fleet_rollout.errors import Terminal, Transient
 from fleet_rollout.processes import Completed, OutputTooLarge, ProgramTimeout, run
+from fleet_rollout.render.discretion import reduced
 from fleet_rollout.render.documents import printable
 from fleet_rollout.render.kustomization_file import failed
 from fleet_rollout.render.ledger import overdue
@@ -24,7 +26,7 @@ Restriction = Literal["LoadRestrictionsRootOnly", "LoadRestrictionsNone"]
 # Go's runtime says it in these words when the address space is used up; it has no exit code of its own.
 OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate memory|failed to (?:create new OS thread|reserve)")
 # kubectl's log line around the same words; its time would make every message a new one.
-LOGGED = re.compile(r'^E\d{4} \S+\s+\d+ \S+\] "command failed" err="(.*)"$')
+LOGGED = re.compile(r'^E\d{4} \S+\s+\d+ \S+\] "command failed" err=(?:"(.*)"|<)$')
 TWICE = re.compile(r"already registered id: ([^.\s]+)\.\S*?/(\S+)\.([^.\s:']+)")
 NOISE = re.compile(r"^(?:# Warning:|Warning:|\d{4}/\d\d/\d\d )")
 
@@ -75,8 +77,18 @@ def _cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "fleet-rollout" / "bin"
 
 
-async def build(program: Program, settings: Settings, root: Path, folder: str, restriction: Restriction) -> bytes:
-    """What the program prints for `folder` below `root`, where `root/tree` holds the files and `root/home` is HOME."""
+async def build(
+    program: Program,
+    settings: Settings,
+    root: Path,
+    folder: str,
+    restriction: Restriction,
+    names: Collection[str] | None = None,
+) -> bytes:
+    """What the program prints for `folder` below `root`, where `root/tree` holds the files and `root/home` is HOME.
+
+    With `names` (of the files) complaints are told without what may be content of a Secret.
+    """
     tree = root / "tree"
     command = program.build_command(tree / folder, restriction)
     try:
@@ -92,7 +104,7 @@ async def build(program: Program, settings: Settings, root: Path, folder: str, r
     except (ExceptionGroup, OutputTooLarge, ProgramTimeout, FileNotFoundError) as error:
         raise _unfinished(error, settings, program) from None
     if done.returncode:
-        raise _complaint(done, settings, tree)
+        raise _complaint(done, settings, tree, names)
     return done.stdout
 
 
@@ -129,7 +141,7 @@ def _environment(home: Path, remote: bool) -> dict[str, str]:
     return private | {"PATH": str(home), "HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere}
 
 
-def _complaint(done: Completed, settings: Settings, tree: Path) -> Terminal:
+def _complaint(done: Completed, settings: Settings, tree: Path, names: Collection[str] | None) -> Terminal:
     if OUT_OF_MEMORY.search(done.stderr):
         fact = f"needs more than {settings.render_memory} bytes of memory: split the policy, or raise --render-memory"
         return failed("", fact, "BuildLimit")
@@ -140,6 +152,8 @@ def _complaint(done: Completed, settings: Settings, tree: Path) -> Terminal:
         kind, name, namespace = twin.groups()
         parts = (kind, name) if namespace == "[noNs]" else (kind, namespace, name)
         return failed("", printable(f"{'/'.join(parts)} is there twice: remove one of the two manifests"))
-    lines = [LOGGED.sub(r"\1", line) for line in lines]
+    lines = [LOGGED.sub(r"\1", line) for line in lines if line != " >"]
     text = " ".join(lines).removeprefix("Error: ").replace(f"{tree}/", "").replace(str(tree), ".")
+    if names is not None:
+        text = reduced(text, names)
     return failed("", printable(text) or f"kustomize ended with code {done.returncode}")

@@ -15,7 +15,7 @@ from typing import Any
 from fleet_rollout.errors import Terminal
 from fleet_rollout.render.documents import check, dump, load_strictly
 from fleet_rollout.render.kustomization_file import Kustomization, failed, find, read
-from fleet_rollout.render.ledger import Ledger
+from fleet_rollout.render.ledger import SECRET, Ledger
 from fleet_rollout.render.tree import FILE_LIMIT, Outside, Tree, join
 
 # Overlays are a few deep, fleets have hundreds; kustomize visits a base once for every path that leads to it.
@@ -114,6 +114,7 @@ class Scan:
     def write(self, name: str, content: bytes) -> None:
         """Give the file `name` new content; all of these are in memory until they are laid out."""
         self.written[name] = content
+        self.ledger.holds_secrets |= bool(SECRET.search(content.decode()))  # in a patch of the policy, too
         self._size += len(content)
         if self._size > FILE_LIMIT:
             fact = f"kustomizations and plugins are larger than {FILE_LIMIT} bytes together: put less into them"
@@ -153,6 +154,7 @@ class _Reader:
         elif name in PATCH_FIELDS:
             self._paths(self._entries(name, clean[name]))
         elif name in GENERATOR_FIELDS:
+            self.scan.ledger.holds_secrets |= name == "secretGenerator"
             for where, generator in self._entries(name, clean[name]):
                 self._sources(where, generator)
         elif name == "patchesStrategicMerge":
@@ -217,6 +219,9 @@ class _Reader:
             texts = self._texts(f"{where}.{key}", entry.get(key) or [])
             named = ((w, text.partition("=")[2] if key == "files" and "=" in text else text) for w, text in texts)
             self._files(named, parsed=False)
+        for place, text in self._texts(f"{where}.literals", entry.get("literals") or []):
+            if text.find("=") < 1:
+                raise self.failed(place, "is not of the form key=value")
 
     def _plugin(self, where: str, text: str) -> str:
         if not _is_inline(text):
