@@ -33,6 +33,9 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # A kubeconfig is five deep. libyaml's composer overflows the stack, and the process ends, where it is very deep.
 DEEPEST = 50
+MOST_DIRECTIVES = 10
+DIRECTIVE = re.compile(rb"^%", re.MULTILINE)
+SEXAGESIMAL = re.compile(rb"(?::[0-9_]{1,3}){50}")
 FLAG = "or start the controller with --allow-insecure-kubeconfig"
 
 # Fields that are refused wherever the kubeconfig comes from, and what to do instead.
@@ -222,16 +225,25 @@ class _Kubeconfig:
         return document
 
     def _refuse_bombs(self, text: bytes) -> None:
-        """Depth overflows libyaml's stack; a few aliases of aliases, merged, are a billion keys."""
+        """Depth overflows libyaml's stack; a few aliases of aliases, merged, are a billion keys.
+
+        Directives, and numbers to the base of sixty, take a time that is the square of their number or length.
+        """
+        if len(DIRECTIVE.findall(text)) > MOST_DIRECTIVES or SEXAGESIMAL.search(text):
+            raise ValueError("takes too long to read")
         depth = 0
         for event in yaml.parse(text, LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ValueError(f"nested deeper than {DEEPEST} levels")
             if isinstance(event, yaml.AliasEvent):
-                assert event.start_mark is not None, "PyYAML marks what it has read"
-                fact = f"has a YAML alias (line {event.start_mark.line + 1}); write out what it stands for"
-                raise Terminal(INVALID, f"{self._name}: kubeconfig: {fact}")
+                raise self._odd(event, "an alias", "write out what it stands for")
+            if getattr(event, "tag", None) is not None:
+                raise self._odd(event, "a tag", "leave it out, and put text in quotes")
+
+    def _odd(self, event: yaml.Event, what: str, fix: str) -> Terminal:
+        assert event.start_mark is not None, "PyYAML marks what it has read"
+        return Terminal(INVALID, f"{self._name}: kubeconfig: {what} in line {event.start_mark.line + 1}; {fix}")
 
     def _current(self, document: dict[str, Any]) -> dict[str, Any]:
         wanted = document.get("current-context")
