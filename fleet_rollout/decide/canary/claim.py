@@ -24,14 +24,18 @@ def is_ours(canary: Mapping[str, Any], engine: EngineName, *, adopts_plain: bool
 
 
 def rival(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The other engine that has written the status since it was as we left it; None where nobody has."""
+    """The other engine that has written the status since it was as we left it; None where nobody has.
+
+    That is whoever wrote last: the entry of an engine from which the Canary was taken over stays for good. Times are in
+    seconds; where two are the same it may have been a write of ours whose answer was lost.
+    """
     was, is_now = before.get("status") or {}, now.get("status") or {}
     if all(was.get(name) == is_now.get(name) for name in _SAID):
         return None
     writers = (entry for entry in now["metadata"].get("managedFields") or [] if entry.get("subresource") == "status")
-    others = [(entry.get("time", ""), entry["manager"]) for entry in writers if entry["manager"] != MANAGER_CANARY]
-    name = max(others, default=("", ""))[1]
-    return name if name and not name.startswith(_PEOPLE) else None
+    written = [(entry.get("time", ""), entry["manager"] == MANAGER_CANARY, entry["manager"]) for entry in writers]
+    _, is_own, name = max(written, default=("", True, ""))
+    return name if name and not is_own and not name.startswith(_PEOPLE) else None
 
 
 def is_under_way(status: Mapping[str, Any]) -> bool:

@@ -40,6 +40,16 @@ def test_another_engine_is_told_once_where_people_look(script: Script) -> None:
     ]
 
 
+def test_a_write_of_ours_whose_answer_was_lost_is_not_the_engine_s_before_us(script: Script) -> None:
+    """A Canary that was taken over keeps Flagger's entry, and the watch is the first to tell what we have written."""
+    before, after = seen(1, "Initialized", "flagger"), seen(2, "Progressing", "fleet-rollout-canary")
+    after["metadata"]["managedFields"] += before["metadata"]["managedFields"]
+    driven = Driven(None, None, script, EngineOptions, before)  # type: ignore[arg-type]
+    driven.show(after)
+    assert driven.rival is None
+    assert script.events == []
+
+
 class Counted(Driven):
     """Tells of its ticks, and does nothing in them."""
 

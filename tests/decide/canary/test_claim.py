@@ -54,8 +54,10 @@ def test_the_last_of_several_writers_is_meant() -> None:
         canary(flagger="2026-01-01T00:00:02Z"),
         canary(phase="Failed", **{"kubectl-edit": "2026-01-01T00:00:02Z"}),
         canary(phase="Failed", **{"fleet-rollout-canary": "2026-01-01T00:00:02Z"}),
+        canary(phase="Failed", **{"flagger": "2026-01-01T00:00:01Z", "fleet-rollout-canary": "2026-01-01T00:00:02Z"}),
+        canary(phase="Failed", **{"flagger": "2026-01-01T00:00:02Z", "fleet-rollout-canary": "2026-01-01T00:00:02Z"}),
     ],
-    ids=["nothing said", "a person", "ourselves"],
+    ids=["nothing said", "a person", "ourselves", "ourselves, after a takeover", "ourselves, within the same second"],
 )
 def test_no_rival(now: dict[str, Any]) -> None:
     assert rival(canary(), now) is None
