@@ -165,7 +165,7 @@ class Driven:
                 self._outside.spent(Subject(self.raw, options), self._clock() - began)
             self._is_in_doubt = tick.has_lost
             self._sight.use(self, tick.refs)
-            self._catch_up(tick.raw)
+            self._catch_up(tick.confirmed)
         return tick
 
     async def _look_again(self) -> None:
@@ -180,10 +180,10 @@ class Driven:
             self._is_in_doubt = False
             self.show(found)
 
-    def _catch_up(self, written: Object) -> None:
-        """Take over what the tick has written, then what the watch has told meanwhile."""
-        if _version(written) > _version(self.raw):
-            self.raw = written
+    def _catch_up(self, confirmed: Object) -> None:
+        """Take over what the tick has stored or found, then what the watch has told meanwhile."""
+        if _version(confirmed) > _version(self.raw):
+            self.raw = confirmed
         told, self._told = self._told, None
         if told is not None:
             self.show(told)

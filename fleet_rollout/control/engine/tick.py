@@ -83,12 +83,13 @@ class Tick:
     """One tick under way. `refs` are what it has looked at; `is_quiet`: it has done nothing but look, without news.
 
     `has_lost`: an answer did not come, so that what was asked for may have been done all the same.
+    `raw` is the Canary with what this tick wants of its status, `confirmed` what the API server has last told of it.
     """
 
     def __init__(
         self, cluster: Cluster, sight: Sight, outside: Outside, options: EngineOptions, raw: Object, now: datetime
     ) -> None:
-        self.raw = raw
+        self.raw = self.confirmed = raw
         self.refs: list[Ref] = []
         self._cluster = cluster
         self._sight = sight
@@ -281,13 +282,14 @@ class Tick:
             self._show_status(changes)
             self._progress.add(progress(self.raw.get("status")))
             try:
-                self.raw = await self._cluster.replace(CANARIES, self.raw, subresource="status", manager=MANAGER_CANARY)
+                told = await self._cluster.replace(CANARIES, self.raw, subresource="status", manager=MANAGER_CANARY)
             except ApiError as error:
                 found = await self._newest() if error.is_conflict else None
                 if found is None:
                     raise
-                self.raw = found
+                self.raw = self.confirmed = found
             else:
+                self.raw = self.confirmed = told
                 self._pending = {}
                 self._subject = replace(self._subject, raw=self.raw)
                 self._outside.show_phase(self._subject)
@@ -303,7 +305,7 @@ class Tick:
         if found is None:
             raise Overtaken(f"Canary {name} is gone; this tick saw an older one")
         if _wish(found) != _wish(self.raw):
-            self.raw = found
+            self.confirmed = found
             raise Overtaken(f"Canary {name} was changed or deleted meanwhile; this tick saw an older one")
 
     async def _newest(self) -> Object | None:
@@ -312,7 +314,7 @@ class Tick:
         if found is None or found["metadata"]["uid"] != self.raw["metadata"]["uid"]:
             return None
         if progress(found.get("status")) not in self._progress:
-            self.raw = found
+            self.confirmed = found
             raise Overtaken(f"Canary {self._subject.full_name} has gone on meanwhile; this tick saw an older one")
         return found
 
@@ -332,7 +334,9 @@ class Tick:
         ref = ref_of(self.raw)
         self._hands.live[ref] = self.raw
         await self._hands.carry_out(lambda live: decide(live[ref] or self.raw), self._look)
-        self.raw = self._hands.live[ref] or self.raw
+        told = self._hands.live[ref]
+        if told is not None and told is not self.raw:
+            self.raw = self.confirmed = told
 
     async def _release(self) -> None:
         await self._rewrite(reverting.release)

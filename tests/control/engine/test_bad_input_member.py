@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 from fleet_rollout.control.engine import sight
+from fleet_rollout.control.engine.driven import Driven
+from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary.addresses import read_reach
 from fleet_rollout.lab.lab import LabCluster
-from tests.control.engine.scene import ISTIO, QUICK, Scene, driving
+from fleet_rollout.settings import Settings
+from tests.control.engine.scene import ISTIO, QUICK, Scene, client, driving
+from tests.control.engine.scripted import Script
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Asked, CutAfter, CutBefore, Faults, Reply, Rule
 from tests.rooms.traffic.conftest import crds as meshes
@@ -183,6 +187,29 @@ async def test_one_lost_answer_does_not_let_a_canary_go_whose_target_is_at_zero(
         await scene.close()
     target = await there.api.get(f"/apis/apps/v1/namespaces/{there.namespace}/deployments/web")
     assert target["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("fault", [Reply(500, {"message": "etcd is busy"}), CutBefore()], ids=["500", "cut"])
+async def test_a_status_that_was_not_stored_is_written_by_the_next_tick(
+    there: Scene, member: LabCluster, script: Script, fault: Reply | CutBefore
+) -> None:
+    """The first write of the same tick was stored: the engine must not believe the second was, too, and rest."""
+    with FaultProxy("m2", member.server, member.ca, Faults()) as proxy:
+        cluster = client(proxy.kubeconfig(member.kubeconfig.read_bytes()))
+        await brought(there, skipAnalysis=True)
+        sight, raw = Sight(cluster, Settings()), await there.api.get(there.path())
+        driven = Driven(cluster, sight, script, lambda: QUICK, raw)
+        rule = proxy.faults.when(writes(phase="Initialized"), fault, times=None)
+        async with asyncio.timeout(60):
+            while not rule.done:
+                await driven.tick()
+        assert (await there.status_of())["phase"] == "Initializing"
+        assert driven.raw["status"]["phase"] == "Initializing"
+        proxy.faults.clear()
+        await driven.tick()
+        assert (await there.status_of())["phase"] == "Initialized"
+        await sight.close()
+        await cluster.close()
 
 
 # What is asked through the member
