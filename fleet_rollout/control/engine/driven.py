@@ -153,20 +153,21 @@ class Driven:
         is_ending = bool(self.raw["metadata"].get("deletionTimestamp"))
         steps = (machine.terminate if is_ending else machine.tick)(self.raw, options, rfc3339(now))
         self._is_ticking = True
-        began = self._clock()
+        began, is_whole = self._clock(), False
         try:
             await tick.run(steps)
+            is_whole = True
         except Exception:  # one Canary's trouble is not the others'
             log.exception("tick of Canary %s failed", Subject(self.raw, options).full_name)
-            return None
         finally:
             self._is_ticking = False
-            if tick.has_measured:
-                self._outside.spent(Subject(self.raw, options), self._clock() - began)
-            self._is_in_doubt = tick.has_lost
             self._sight.use(self, tick.refs)
-            self._catch_up(tick.confirmed)
-        return tick
+        # A tick that was cancelled is that of a Canary that is gone, of which nothing is to be shown any more.
+        if tick.has_measured:
+            self._outside.spent(Subject(self.raw, options), self._clock() - began)
+        self._is_in_doubt = tick.has_lost
+        self._catch_up(tick.confirmed)
+        return tick if is_whole else None
 
     async def _look_again(self) -> None:
         """What was written last may have come to nothing, or not: a step must be neither left out nor taken twice."""

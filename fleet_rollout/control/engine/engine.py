@@ -99,8 +99,9 @@ class Engine:
         driven = self._driven.pop(key, None)
         if driven is None:
             return
-        self._tasks.pop(key).cancel()
-        self._sight.leave(driven)
+        task = self._tasks.pop(key)
+        task.cancel()
+        task.add_done_callback(lambda _: self._sight.leave(driven))  # a tick under way says at its end what it looks at
         self._outside.forget(Subject(driven.raw, self._options()))
         self._show_total()
 

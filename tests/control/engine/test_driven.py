@@ -8,7 +8,7 @@ from typing import Any
 from fleet_rollout.control.engine.driven import Driven
 from fleet_rollout.control.engine.engine import Engine
 from fleet_rollout.control.engine.sight import Sight
-from fleet_rollout.decide.canary.subject import EngineOptions
+from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.kube.client import Cluster, Event
 from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout.settings import Settings
@@ -90,6 +90,51 @@ class Slow(Script):
         self.asked.set()
         await self.answered.wait()
         return "closed"
+
+
+class Measured(Slow):
+    """Its metric takes as long; it knows whom there are series of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.series: set[str] = set()
+
+    async def measure(self, *_: Any) -> str | None:
+        return await self.call()
+
+    def spent(self, subject: Subject, seconds: float) -> None:
+        self.series.add(subject.full_name)
+
+    def forget(self, subject: Subject) -> None:
+        self.series.discard(subject.full_name)
+
+
+async def test_nothing_is_kept_of_a_canary_that_goes_while_its_tick_is_under_way(
+    member: LabCluster, member_client: Cluster, place: Any, eventually: Any
+) -> None:
+    there, script, sight = Place(member, await place()), Measured(), Sight(member_client, Settings())
+    await there.apply(deployment(there.namespace), "deployments")
+    await there.apply(canary(there.namespace, metrics=[{"name": "errors", "query": "1"}]), "canaries")
+    path = f"/apis/flagger.app/v1beta1/namespaces/{there.namespace}/canaries/web"
+    engine = Engine("hub", member_client, sight, script, lambda: FAST, lambda: True)
+
+    async def is_initialized() -> bool:
+        return (await there.status()).get("phase") == "Initialized"
+
+    try:
+        engine.told(Event("ADDED", await member.api.get(path)))
+        await eventually(is_initialized)
+        await there.apply(deployment(there.namespace, "example.com/web:2"), "deployments")
+        async with asyncio.timeout(60):
+            await script.asked.wait()
+        (running,) = engine._tasks.values()
+        engine.told(Event("DELETED", await member.api.get(path)))
+        await asyncio.wait([running])
+        assert script.series == set()
+        assert sight._used == {}
+        assert sight._seen == {}
+    finally:
+        await engine.close()
 
 
 async def test_an_engine_that_ends_finishes_the_tick_under_way_and_begins_no_other(
