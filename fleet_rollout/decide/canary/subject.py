@@ -210,12 +210,14 @@ class Subject:
 
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_LONGEST = 2.0**63 * 1e-9  # Go counts nanoseconds
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|µs|ns|h|m|s)")
 
 
 def seconds_of(text: str | None, default: float) -> float:
-    """A duration as Go writes it (`1m30s`), in seconds; `default` where it is empty or cannot be read."""
+    """A duration as Go writes it (`1m30s`), in seconds; `default` where it is empty or Go could not read it."""
     parts = _PART.findall(text or "")
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return default
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return seconds if seconds < _LONGEST else default

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_rollout.decide.canary.grid import Grid, moment
+from fleet_rollout.decide.canary.subject import Subject
 
 TIMES = st.floats(0, 1e6)
 
@@ -28,6 +29,16 @@ def test_the_next_tick_is_the_next_point_of_the_grid(now: float, due: float) -> 
 )
 def test_missed_ticks_are_one(now: float, due: float) -> None:
     assert Grid(100.0, 10.0).after(100.0, now) == due
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1m30s", 90.0), ("9000000000s", 9e9), ("10000000000s", 60.0), ("9" * 400 + "m", 60.0)],
+)
+def test_an_interval_that_go_cannot_count_is_the_default(text: str, seconds: float) -> None:
+    """The schema lets it through, and a grid without end is ticked all the time."""
+    raw = {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"analysis": {"interval": text}}}
+    assert Subject(raw).interval == seconds
 
 
 def test_an_edited_interval_begins_a_grid_of_its_own() -> None:
