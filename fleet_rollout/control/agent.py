@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from fleet_rollout.decide.canary.effects import Severity
 from fleet_rollout.decide.canary.subject import EngineOptions
 from fleet_rollout.errors import Terminal
 from fleet_rollout.kube.access import connection_from_file, in_cluster
-from fleet_rollout.kube.client import Cluster, Resource
+from fleet_rollout.kube.client import Cluster, Event, Resource
 from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
 from fleet_rollout.kube.lease import Leadership
 from fleet_rollout.kube.watch import Pulse, watch_forever
@@ -165,7 +165,7 @@ class Agent:
                                 CANARIES,
                                 namespace=self._settings.namespace,
                                 settings=self._settings,
-                                on_event=engine.told,
+                                on_event=_unharmed(engine.told),
                                 age=pulse,
                             )
                         ),
@@ -222,6 +222,18 @@ class Agent:
             else:
                 return
             await asyncio.sleep(CRD_PAUSE)
+
+
+def _unharmed(told: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The callback of a watch; what ends that ends the process, at every start again."""
+
+    def tell(event: Event) -> None:
+        try:
+            told(event)
+        except Exception:  # one object's trouble must not end the watch of all others
+            log.exception("an event of the Canaries")
+
+    return tell
 
 
 def _reach(settings: Settings, options: EngineOptions) -> Reach:
