@@ -130,6 +130,40 @@ async def agent_in(namespace: str, kubeconfig: Path) -> AsyncIterator[None]:
         await running
 
 
+async def test_a_canary_without_a_spec_stops_nobody_and_is_driven_once_it_has_one(
+    canaries_served: None, member: LabCluster, namespace: Any, eventually: Any
+) -> None:
+    """The API server takes one that is only metadata, as it does with Flagger's schema."""
+    there = There(member, await namespace("agent", on=[member]))
+    events = f"/api/v1/namespaces/{there.namespace}/events"
+    whole = canary(there.namespace)
+    whole["metadata"]["annotations"] = {"apps.kurator.dev/engine": "agent"}
+    empty = {name: value for name, value in whole.items() if name != "spec"}
+    told = f"Canary web.{there.namespace} has no spec; write spec.targetRef, spec.service and spec.analysis"
+
+    async def is_told() -> Any:
+        return [event for event in await member.api.items(events) if event["message"] == told]
+
+    async def is_initialized() -> bool:
+        return (await there.status()).get("phase") == "Initialized"
+
+    async def is_succeeded() -> bool:
+        return (await there.status()).get("phase") == "Succeeded"
+
+    await there.apply(deployment(there.namespace), "deployments")
+    await there.apply(empty, "canaries")
+    async with agent_in(there.namespace, member.kubeconfig):
+        await eventually(is_told, LONG)
+        await there.apply(whole, "canaries")
+        await eventually(is_initialized, LONG)
+        await there.apply(empty, "canaries")
+        await there.apply(deployment(there.namespace, "example.com/web:2"), "deployments")
+        await asyncio.sleep(2)
+        assert await is_initialized()
+        await there.apply(whole, "canaries")
+        await eventually(is_succeeded, LONG)
+
+
 async def test_agent_and_hub_share_a_member_and_no_canary(story: Any, member: LabCluster, tmp_path: Path) -> None:
     """The annotation says whose a Canary is; the agent goes on while the hub is away, and the hub catches up."""
     faults = Faults()

@@ -18,6 +18,7 @@ from fleet_rollout.decide.canary.effects import Emit
 from fleet_rollout.decide.canary.grid import Grid, moment
 from fleet_rollout.decide.canary.objects import Object
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.decide.canary.unreadable import unreadable
 from fleet_rollout.decide.intervals import parse_time, rfc3339
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster
@@ -77,7 +78,7 @@ class Driven:
         if self._is_ticking:
             self._told = raw
             return
-        if _version(raw) <= _version(self.raw):
+        if not self._is_news(raw):
             return
         before, self.raw = self.raw, raw
         self._notice(rival(before, raw))
@@ -87,6 +88,10 @@ class Driven:
             self.wake()
         if self._interval != self._grid.interval:
             self._edited.set()
+
+    def _is_news(self, raw: Object) -> bool:
+        """Whether it is a newer Canary that can be driven; of any other the watch will tell the engine."""
+        return _version(raw) > _version(self.raw) and unreadable(raw) is None
 
     def _notice(self, manager: str | None) -> None:
         if manager is not None and self.rival is None:
@@ -143,31 +148,37 @@ class Driven:
 
     async def tick(self) -> Tick | None:
         """One tick; None where a mistake of ours ended it, or another engine is at work."""
-        if self._is_in_doubt:
-            await self._look_again()
-        if self.rival is not None or self._is_in_doubt:
-            return None
+        try:
+            if self._is_in_doubt:
+                await self._look_again()
+            if self.rival is None and not self._is_in_doubt:
+                return await self._tick()
+        except Exception:  # one Canary's trouble is not the others', and is to end none of its own ticks to come
+            metadata = self.raw["metadata"]
+            log.exception("tick of Canary %s.%s failed", metadata["name"], metadata["namespace"])
+        return None
+
+    async def _tick(self) -> Tick:
         options, now = self._options(), self._wall()
         steady = self._steady.now(Subject(self.raw, options).progress_deadline)
         tick = Tick(self._cluster, self._sight, self._outside, options, self.raw, steady)
         is_ending = bool(self.raw["metadata"].get("deletionTimestamp"))
         steps = (machine.terminate if is_ending else machine.tick)(self.raw, options, rfc3339(now))
         self._is_ticking = True
-        began, is_whole = self._clock(), False
+        began = self._clock()
         try:
             await tick.run(steps)
-            is_whole = True
-        except Exception:  # one Canary's trouble is not the others'
-            log.exception("tick of Canary %s failed", Subject(self.raw, options).full_name)
+        except asyncio.CancelledError:
+            tick.has_measured = False  # the Canary is gone, and no series is to be made of it anew
+            raise
         finally:
             self._is_ticking = False
+            if tick.has_measured:
+                self._outside.spent(Subject(self.raw, options), self._clock() - began)
+            self._is_in_doubt = tick.has_lost
             self._sight.use(self, tick.refs)
-        # A tick that was cancelled is that of a Canary that is gone, of which nothing is to be shown any more.
-        if tick.has_measured:
-            self._outside.spent(Subject(self.raw, options), self._clock() - began)
-        self._is_in_doubt = tick.has_lost
-        self._catch_up(tick.confirmed)
-        return tick if is_whole else None
+            self._catch_up(tick.confirmed)
+        return tick
 
     async def _look_again(self) -> None:
         """What was written last may have come to nothing, or not: a step must be neither left out nor taken twice."""
@@ -183,7 +194,7 @@ class Driven:
 
     def _catch_up(self, confirmed: Object) -> None:
         """Take over what the tick has stored or found, then what the watch has told meanwhile."""
-        if _version(confirmed) > _version(self.raw):
+        if self._is_news(confirmed):
             self.raw = confirmed
         told, self._told = self._told, None
         if told is not None:

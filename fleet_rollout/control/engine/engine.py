@@ -14,8 +14,10 @@ from fleet_rollout.control.engine.driven import Driven
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.tick import Outside
 from fleet_rollout.decide.canary.claim import EngineName, conflict, is_ours, is_to_finish
+from fleet_rollout.decide.canary.effects import Emit
 from fleet_rollout.decide.canary.objects import Object, Ref
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.decide.canary.unreadable import unreadable
 from fleet_rollout.kube.client import Cluster, Event
 
 
@@ -64,6 +66,10 @@ class Engine:
         is_wanted = is_ours(event.obj, self._name, adopts_plain=self._adopts_plain())
         if not is_wanted and not (key in self._driven and is_to_finish(event.obj)):
             self._stop(key)
+        elif problem := unreadable(event.obj):
+            self._stop(key)
+            # Without a spec it names no hooks; those of the engine are told.
+            self._outside.emit(Subject({**event.obj, "spec": {}}, self._options()), Emit("Warning", problem))
         elif key in self._driven:
             self._driven[key].show(event.obj)
         else:
@@ -75,7 +81,7 @@ class Engine:
             driven.wake()
 
     def problem(self, key: CanaryKey) -> str | None:
-        """Why a Canary of ours is not driven; None where it is, or is not ours."""
+        """Who keeps us from driving a Canary of ours; None where nobody does."""
         driven = self._driven.get(key)
         return conflict(driven.raw, driven.rival) if driven is not None and driven.rival is not None else None
 

@@ -32,6 +32,7 @@ from fleet_rollout.decide.canary.objects import Object, Ref, Routes, StepFailed,
 from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Steps
 from fleet_rollout.decide.canary.spec_hash import adopted, is_foreign
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.decide.canary.unreadable import unreadable
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster, Resource
 from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unreachable
@@ -309,10 +310,15 @@ class Tick:
             raise Overtaken(f"Canary {name} was changed or deleted meanwhile; this tick saw an older one")
 
     async def _newest(self) -> Object | None:
-        """The Canary as somebody else has changed it; None where it is gone. Overtaken where that was an engine."""
+        """The Canary as somebody else has changed it; None where it is gone.
+
+        Overtaken where that was an engine, or where nothing can be done about it any more.
+        """
         found = await self._cluster.get(CANARIES, self._subject.name, self._subject.namespace)
         if found is None or found["metadata"]["uid"] != self.raw["metadata"]["uid"]:
             return None
+        if problem := unreadable(found):
+            raise Overtaken(problem)
         if progress(found.get("status")) not in self._progress:
             self.confirmed = found
             raise Overtaken(f"Canary {self._subject.full_name} has gone on meanwhile; this tick saw an older one")
