@@ -47,6 +47,7 @@ class Driven:
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.raw = raw
+        _lighten(raw)
         self.rival: str | None = None  # another engine that was seen writing the status
         self._cluster = cluster
         self._sight = sight
@@ -82,7 +83,7 @@ class Driven:
             return
         before, self.raw = self.raw, raw
         self._notice(rival(before, raw))
-        raw["metadata"].pop("managedFields", None)  # they are larger than all the rest, and nobody reads them again
+        _lighten(raw)
         if any(raw["metadata"].get(name) != before["metadata"].get(name) for name in TELLING_METADATA):
             self.rival = None
             self.wake()
@@ -196,6 +197,7 @@ class Driven:
         """Take over what the tick has stored or found, then what the watch has told meanwhile."""
         if self._is_news(confirmed):
             self.raw = confirmed
+            _lighten(confirmed)
         told, self._told = self._told, None
         if told is not None:
             self.show(told)
@@ -211,6 +213,11 @@ class Driven:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._sight.recheck_after(last.refs)):
                 await self._news.wait()
+
+
+def _lighten(raw: Object) -> None:
+    """Its managedFields are larger than all the rest, and nobody reads them again."""
+    raw["metadata"].pop("managedFields", None)
 
 
 def _version(raw: Object) -> int:

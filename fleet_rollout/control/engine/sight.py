@@ -119,6 +119,11 @@ class Sight:
             obj["metadata"].pop("managedFields", None)
         self._seen[ref] = _Seen(obj, _version(obj), time.monotonic())
 
+    def drop(self, ref: Ref) -> None:
+        """Forget an object again that nobody looks at."""
+        if ref not in self._users:
+            self._seen.pop(ref, None)
+
     async def resource(self, ref: Ref) -> Resource:
         """Raises NoSuchKind."""
         kind = (ref.api_version, ref.kind)

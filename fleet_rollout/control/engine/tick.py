@@ -339,7 +339,10 @@ class Tick:
         """Change the Canary itself, its status aside."""
         ref = ref_of(self.raw)
         self._hands.live[ref] = self.raw
-        await self._hands.carry_out(lambda live: decide(live[ref] or self.raw), self._look)
+        try:
+            await self._hands.carry_out(lambda live: decide(live[ref] or self.raw), self._look)
+        finally:
+            self._sight.drop(ref)
         told = self._hands.live[ref]
         if told is not None and told is not self.raw:
             self.raw = self.confirmed = told

@@ -50,6 +50,13 @@ def test_a_write_of_ours_whose_answer_was_lost_is_not_the_engine_s_before_us(scr
     assert script.events == []
 
 
+def test_of_a_canary_at_rest_no_managed_fields_are_kept(script: Script) -> None:
+    driven = Driven(None, None, script, EngineOptions, seen(1, "Initialized", "flagger"))  # type: ignore[arg-type]
+    assert "managedFields" not in driven.raw["metadata"]
+    driven.show(seen(2, "Initialized", "flagger"))
+    assert "managedFields" not in driven.raw["metadata"]
+
+
 class Counted(Driven):
     """Tells of its ticks, and does nothing in them."""
 
@@ -114,7 +121,9 @@ async def test_nothing_is_kept_of_a_canary_that_goes_while_its_tick_is_under_way
 ) -> None:
     there, script, sight = Place(member, await place()), Measured(), Sight(member_client, Settings())
     await there.apply(deployment(there.namespace), "deployments")
-    await there.apply(canary(there.namespace, metrics=[{"name": "errors", "query": "1"}]), "canaries")
+    wanted = canary(there.namespace, metrics=[{"name": "errors", "query": "1"}])
+    wanted["spec"]["revertOnDeletion"] = True  # the Canary itself is written, too
+    await there.apply(wanted, "canaries")
     path = f"/apis/flagger.app/v1beta1/namespaces/{there.namespace}/canaries/web"
     engine = Engine("hub", member_client, sight, script, lambda: FAST, lambda: True)
 
@@ -127,7 +136,8 @@ async def test_nothing_is_kept_of_a_canary_that_goes_while_its_tick_is_under_way
         await there.apply(deployment(there.namespace, "example.com/web:2"), "deployments")
         async with asyncio.timeout(60):
             await script.asked.wait()
-        (running,) = engine._tasks.values()
+        ((running,), (driven,)) = (engine._tasks.values(), engine._driven.values())
+        assert "managedFields" not in driven.raw["metadata"]
         engine.told(Event("DELETED", await member.api.get(path)))
         await asyncio.wait([running])
         assert script.series == set()
@@ -135,6 +145,7 @@ async def test_nothing_is_kept_of_a_canary_that_goes_while_its_tick_is_under_way
         assert sight._seen == {}
     finally:
         await engine.close()
+        await there.api.merge(path, {"metadata": {"finalizers": None}})
 
 
 async def test_an_engine_that_ends_finishes_the_tick_under_way_and_begins_no_other(
