@@ -142,7 +142,7 @@ class Objects:
         draft.begin(wanted)
         await draft.keep_inventory(entries)
         message = f"Applying revision {draft.sync.spec.artifact.revision}"
-        draft.change(conditions=decide.progressing(draft.status.conditions, draft.stamp, message))
+        draft.change(conditions=decide.applying(draft.status.conditions, draft.stamp, message))
         await draft.write_intent()
 
     async def _prune(self, draft: Draft, wanted: str, cluster: Cluster, gone: list[InventoryEntry]) -> _Pruned:

@@ -24,7 +24,7 @@ class Work(Enum):
     NONE = "nothing to apply"
     NEW = "the wanted state changed"
     REQUESTED = "reconciliation was requested"
-    RETRY = "the last attempt failed"
+    RETRY = "the last attempt failed, or stopped half-way"
     EDITED = "the policy says otherwise when to work: resumed, or another interval"
     DRIFT = "the interval is over"
 
@@ -58,7 +58,9 @@ def work_for(sync: ClusterSync, wanted: str, timing: Timing) -> Work:
     if (sync.spec.requested_at or None) != status.last_handled_reconcile_at and sync.spec.requested_at:
         return Work.REQUESTED
     ready = conds.get(status.conditions, "Ready")
-    if ready is not None and ready.status == "False":
+    # Unknown is what an intent says: who wrote it died, or could not reach the hub, before it said how it ended.
+    is_left = ready is not None and ready.status == "Unknown" and not awaits_health(status)
+    if ready is not None and (ready.status == "False" or is_left):
         return Work.RETRY
     if ready is not None and (ready.observed_generation or 0) < sync.metadata.generation:
         return Work.EDITED
@@ -105,6 +107,15 @@ def progressing(conditions: Sequence[Condition], stamp: Stamp, message: str) -> 
     kept = conds.remove(conditions, "Stalled")
     kept = _set(kept, stamp, "Reconciling", "True", "Progressing", message)
     return _set(kept, stamp, "Ready", "Unknown", "Progressing", "Reconciliation in progress")
+
+
+def applying(conditions: Sequence[Condition], stamp: Stamp, message: str) -> list[Condition]:
+    """What precedes writes to the member. Health is not waited for meanwhile: who stops here has more to do than that.
+
+    What is known of it stays shown.
+    """
+    known = [found for found in conditions if found.type != "Healthy" or found.status != "Unknown"]
+    return progressing(known, stamp, message)
 
 
 def awaiting_health(conditions: Sequence[Condition], stamp: Stamp, revision: str, seconds: float) -> list[Condition]:

@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
-from fleet_rollout.control.hub_writes import HubWrites
+import pytest
+
+from fleet_rollout.control.hub_writes import Changed, HubWrites
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.store import Store
 from fleet_rollout.control.syncs import SyncReconciler
 from fleet_rollout.control.world import CLUSTER_SYNCS
 from fleet_rollout.decide import sync as decide
 from fleet_rollout.errors import Transient
+from fleet_rollout.kube.errors import Unreachable
 from fleet_rollout.settings import Settings
 from tests.control.test_intent import Hub
 
@@ -31,6 +34,8 @@ class Scene:
         self.hub, self.store = Hub(obj), Store()
         self.store.replace_all(CLUSTER_SYNCS.plural, [obj], "1")
         self.now, self.took, self.applied = 1000.0, 0.0, 0
+        self.stops: Exception | None = None  # what ends a pass after its intent
+        self.drifted: list[str] = []  # objects that somebody has changed in the member
         world = SimpleNamespace(
             store=self.store,
             hub=self.hub,
@@ -54,6 +59,11 @@ class Scene:
 
     async def apply(self, draft: Any, wanted: str, *, in_a_hurry: bool) -> bool:
         self.applied += 1
+        draft.begin(wanted)
+        draft.change(conditions=decide.applying(draft.status.conditions, draft.stamp, "Applying revision 1"))
+        if self.stops is not None:
+            await draft.write_intent()
+            raise self.stops
         draft.change(
             applied_fingerprint=wanted,
             conditions=decide.succeeded(draft.status.conditions, draft.stamp, "1"),
@@ -101,5 +111,21 @@ async def test_where_nothing_is_left_to_do_nothing_is_tried_again() -> None:
     scene.now += 1
     again = await scene.reconciler.reconcile(KEY)
     assert scene.applied == 1
+    assert again is not None
+    assert again > 600
+
+
+@pytest.mark.parametrize("stop", [Changed("ClusterSync", "s"), Unreachable("hub", "away", maybe_sent=True)])
+async def test_a_retry_that_stops_after_its_intent_is_made_again_and_once(stop: Exception) -> None:
+    """Somebody labels the ClusterSync, or the hub is away: how the pass ended is told nowhere."""
+    scene = await failed(again_in=0.1)
+    scene.now += 1
+    scene.stops = stop
+    with pytest.raises(type(stop)):
+        await scene.reconciler.reconcile(KEY)
+    scene.stops = None
+    for _ in range(3):
+        again = await scene.reconciler.reconcile(KEY)
+        assert scene.applied == 3
     assert again is not None
     assert again > 600

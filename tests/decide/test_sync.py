@@ -86,6 +86,17 @@ def test_another_engine_is_another_state_only_where_there_is_a_rollout():
         (sync(status=done(lastHandledReconcileAt="a"), requested="a"), Timing(0, 60), Work.NONE),
         (sync(status=done(lastHandledReconcileAt="a")), Timing(0, 60), Work.NONE),
         (sync(status=done(conditions=[condition("Ready", "False")])), Timing(0, 60), Work.RETRY),
+        (sync(status=done(conditions=[condition("Ready", "Unknown")])), Timing(0, 0), Work.RETRY),
+        (
+            sync(status=done(conditions=[condition("Ready", "Unknown"), condition("Healthy", "True")])),
+            Timing(None, 60),
+            Work.RETRY,
+        ),
+        (
+            sync(status=done(conditions=[condition("Ready", "Unknown"), condition("Healthy", "Unknown")])),
+            Timing(0, 60),
+            Work.NONE,
+        ),
         (sync(status=done(conditions=[condition("Ready", "True", generation=2)])), Timing(0, 60), Work.EDITED),
         (sync(status=done(conditions=[])), Timing(0, 60), Work.NONE),
         (sync(status=done()), Timing(59, 60), Work.NONE),
@@ -122,6 +133,42 @@ def test_an_attempt_lasts_since_its_stored_start_and_never_less_than_nothing():
     assert decide.attempt_seconds(status, NOW + timedelta(seconds=7)) == 7
     assert decide.attempt_seconds(status, NOW - timedelta(hours=1)) == 0
     assert decide.attempt_seconds(sync().status, NOW) == 0
+
+
+WAITING = [condition("Ready", "Unknown"), condition("Healthy", "Unknown")]
+# What a pass may find, whatever brought the last one to its end.
+FOUND = {
+    "well": [condition("Ready", "True")],
+    "well and healthy": [condition("Ready", "True"), condition("Healthy", "True")],
+    "waiting for health": WAITING,
+    "unhealthy": [condition("Ready", "False"), condition("Healthy", "False")],
+    "failed while it waited for health": [condition("Ready", "False"), condition("Healthy", "Unknown")],
+    "stopped": [condition("Ready", "Unknown")],
+}
+
+
+@pytest.mark.parametrize("before", FOUND.values(), ids=FOUND)
+def test_a_pass_that_stops_after_its_intent_is_taken_up_again(before):
+    """It had something to write of the very state that counts as applied: drift, or what an earlier one had left."""
+    status = sync(status=done(conditions=before)).status
+    stopped = decide.applying(status.conditions, STAMP, "Applying revision r")
+    given = sync(status=done(conditions=[c.dump() for c in stopped]))
+    assert decide.work_for(given, decide.fingerprint(given.spec), Timing(0, 0)) is Work.RETRY
+
+
+@pytest.mark.parametrize("before", FOUND.values(), ids=FOUND)
+def test_a_pass_that_comes_to_its_end_is_not_done_again(before):
+    status = sync(status=done(conditions=before)).status
+    working = decide.applying(status.conditions, STAMP, "Applying revision r")
+    for ended in (decide.succeeded(working, STAMP, "r"), decide.awaiting_health(working, STAMP, "r", 30)):
+        given = sync(status=done(conditions=[c.dump() for c in ended]))
+        assert decide.work_for(given, decide.fingerprint(given.spec), Timing(0, 60)) is Work.NONE
+
+
+def test_what_is_known_of_health_stays_shown_while_objects_are_applied():
+    for known in ("True", "False"):
+        before = sync(status=done(conditions=[condition("Healthy", known)])).status.conditions
+        assert [c for c in decide.applying(before, STAMP, "m") if c.type == "Healthy"] == before
 
 
 def shown(conditions):
