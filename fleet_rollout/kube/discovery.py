@@ -15,13 +15,14 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from fleet_rollout.kube.errors import ApiError, NoSuchKind
+from fleet_rollout.kube.errors import ApiError, NoSuchKind, Unread
 
 AGGREGATED = ",".join(
     [f"application/json;g=apidiscovery.k8s.io;v={v};as=APIGroupDiscoveryList" for v in ("v2", "v2beta1")]
     + ["application/json"]
 )
 GROUPED = frozenset({"APIVersions", "APIGroupList"})
+STALE = "Stale"
 LEAST_PAUSE = 1.0
 _PLAIN = re.compile(r"[-.a-z0-9]+")  # nearly every name; quoting takes longer than looking
 
@@ -54,6 +55,7 @@ def _quoted(part: str) -> str:
 
 
 Kinds = dict[tuple[str, str], Resource]
+Unreadable = dict[str, str]  # by group, a version of it that could not be read
 Fetch = Callable[[str, str], Awaitable[Any]]  # path, accept header -> parsed JSON
 
 
@@ -63,17 +65,23 @@ class Discovery:
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
         self._kinds: Kinds = {}
+        self._unread: Unreadable = {}
         self._started = 0
         self._finished = 0
         self._last = float("-inf")
         self._lock = asyncio.Lock()
 
     async def find(self, api_version: str, kind: str) -> Resource:
-        """The resource of a kind; raises NoSuchKind where the server, asked anew, does not have it."""
+        """The resource of a kind; raises NoSuchKind where the server, asked anew, does not have it.
+
+        What a group holds whose own server is down is not known: Unread.
+        """
         wanted = (api_version, kind)
         if wanted not in self._kinds:
             await self._refresh(wanted)
         if wanted not in self._kinds:
+            if (unread := self._unread.get(_group(api_version))) is not None:
+                raise Unread(api_version, kind, unread)
             raise NoSuchKind(api_version, kind)
         return self._kinds[wanted]
 
@@ -91,23 +99,27 @@ class Discovery:
             self._last = time.monotonic()
             self._started += 1
             number = self._started
-            self._kinds = await self._listed()
+            self._kinds, self._unread = await self._listed()
             self._finished = number
 
-    async def _listed(self) -> Kinds:
+    async def _listed(self) -> tuple[Kinds, Unreadable]:
         kinds: Kinds = {}
+        unread: Unreadable = {}
         for path in ("/api", "/apis"):
             answer = await self._fetch(path, AGGREGATED)
             if answer.get("kind") == "APIGroupDiscoveryList":
                 kinds.update(aggregated(answer))
+                unread.update(stale(answer))
             elif answer.get("kind") in GROUPED:
-                kinds.update(await self._one_by_one(answer))
+                found, failed = await self._one_by_one(answer)
+                kinds.update(found)
+                unread.update(failed)
             else:
                 # An API without a kind would look like one whose CRDs are missing.
                 raise TypeError("neither aggregated nor grouped discovery")
-        return kinds
+        return kinds, unread
 
-    async def _one_by_one(self, answer: dict[str, Any]) -> Kinds:
+    async def _one_by_one(self, answer: dict[str, Any]) -> tuple[Kinds, Unreadable]:
         """For servers before Kubernetes 1.26. A group whose own server is down is left out, as kubectl does."""
         core = [(version, f"/api/{version}") for version in answer.get("versions", []) if isinstance(version, str)]
         groups = [
@@ -116,12 +128,13 @@ class Discovery:
             for version in group.get("versions", [])
         ]
         kinds: Kinds = {}
+        unread: Unreadable = {}
         for api_version, path in core + groups:
             try:
                 kinds.update(listed(api_version, await self._fetch(path, "application/json")))
             except ApiError:
-                continue
-        return kinds
+                unread[_group(api_version)] = api_version
+        return kinds, unread
 
 
 @lru_cache(maxsize=8192)
@@ -145,6 +158,24 @@ def _aggregated(answer: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Resou
                 if kind:
                     namespaced = entry.get("scope") == "Namespaced"
                     yield _served(name, version["version"], kind, entry["resource"], namespaced)
+
+
+def stale(answer: dict[str, Any]) -> Unreadable:
+    """The groups in an APIGroupDiscoveryList of which the API server says that it could not ask them lately.
+
+    It serves what they said before it was started anew, which is nothing.
+    """
+    return {
+        name: f"{name}/{version['version']}"
+        for group in answer.get("items", [])
+        if (name := (group.get("metadata") or {}).get("name", ""))
+        for version in group.get("versions", [])
+        if version.get("freshness") == STALE
+    }
+
+
+def _group(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
 
 
 def listed(api_version: str, answer: dict[str, Any]) -> Kinds:

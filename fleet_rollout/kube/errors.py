@@ -98,6 +98,14 @@ class NoSuchKind(ApiError):
         self.kind = kind
 
 
+class Unread(ApiError):
+    """Whether the API server serves this kind cannot be said: part of the group is served by another, which is down."""
+
+    def __init__(self, api_version: str, kind: str, unread: str) -> None:
+        fact = f'cannot tell whether kind "{kind}" is served in version "{api_version}"'
+        super().__init__(503, "", f"{fact}: the server of {unread} gives no answer; see `kubectl get apiservices`")
+
+
 class Unreachable(Exception):
     """No answer, or none of a Kubernetes API. `maybe_sent`: the request may have been carried out.
 

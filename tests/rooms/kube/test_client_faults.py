@@ -13,7 +13,8 @@ from aiohttp import web
 
 from fleet_rollout.kube import connector, errors, transport
 from fleet_rollout.kube.breaker import Breaker
-from fleet_rollout.kube.client import ApiError, Cluster, Connection, Resource, Unreachable
+from fleet_rollout.kube.client import ApiError, Cluster, Connection, NoSuchKind, Resource, Unreachable
+from fleet_rollout.kube.errors import Unread
 from fleet_rollout.lab.certificates import Authority
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
@@ -400,6 +401,32 @@ async def test_old_servers_without_aggregated_discovery_are_read_group_by_group(
     cluster = open_cluster(await serve(old), quick)
     assert await cluster.resource_for("v1", "ConfigMap") == CONFIG_MAPS
     assert (await cluster.resource_for("apps/v1", "Deployment")).plural == "deployments"
+    with pytest.raises(Unread, match="the server of x/v1 gives no answer"):
+        await cluster.resource_for("x/v1", "Thing")
+    with pytest.raises(NoSuchKind):
+        await cluster.resource_for("apps/v1", "Thing")
+
+
+async def test_a_kind_is_absent_only_where_its_group_was_read(serve, open_cluster, settings):
+    """A control plane that was just started serves an extension's group without kinds until the extension is there."""
+    version = {"version": "v1", "resources": [], "freshness": "Stale"}
+    thing = {"resource": "things", "responseKind": {"kind": "Thing"}, "scope": "Namespaced"}
+
+    async def answer(request: web.Request) -> web.Response:
+        items = [{"metadata": {"name": "x"}, "versions": [version]}] if request.path == "/apis" else []
+        return web.json_response({"kind": "APIGroupDiscoveryList", "items": items})
+
+    cluster = open_cluster(await serve(answer), settings)
+    for api_version in ("x/v1", "x/v2"):
+        with pytest.raises(Unread) as caught:
+            await cluster.resource_for(api_version, "Thing")
+        assert type(as_condition(caught.value)) is errors.Transient
+    with pytest.raises(NoSuchKind):
+        await cluster.resource_for("y/v1", "Thing")
+    version |= {"resources": [thing], "freshness": "Current"}
+    assert (await cluster.resource_for("x/v1", "Thing")).plural == "things"
+    with pytest.raises(NoSuchKind):
+        await cluster.resource_for("x/v2", "Thing")
 
 
 def as_condition(error: Exception) -> errors.Transient | errors.Terminal:

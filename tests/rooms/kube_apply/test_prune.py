@@ -243,6 +243,46 @@ async def test_an_object_recorded_in_a_version_that_is_served_no_longer_is_delet
     assert (await member.api.get(f"/apis/{group}/v2/namespaces/{make.namespace}/widgets"))["items"] == []
 
 
+@pytest.fixture
+async def absent(spare):
+    """A group of kinds on the spare cluster whose own server is nowhere: others' namespaces cannot go meanwhile."""
+    group = f"g{secrets.token_hex(4)}.example.com"
+    spec = {"group": group, "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100}
+    spec |= {"service": {"name": "absent", "namespace": "default"}, "insecureSkipTLSVerify": True}
+    path = f"/apis/apiregistration.k8s.io/v1/apiservices/v1.{group}"
+    service = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"v1.{group}"}}
+    await spare.api.apply(path, service | {"spec": spec})
+    yield group
+    if await spare.api.find(path) is not None:
+        await spare.api.delete(path)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_objects_of_a_group_whose_own_server_is_down_stay_in_the_inventory(
+    absent, spare, owner, settings, eventually, version
+):
+    """Its kinds are in no answer then, as those of a group that is gone."""
+    cluster = Cluster(Connection("spare", spare.server, spare.ca, {"Authorization": f"Bearer {spare.token}"}), settings)
+    entry = InventoryEntry(id=f"n_a_{absent}_Thing", v=version)
+    pruner = Pruner(cluster, owner)
+
+    async def is_kept():
+        return (await pruner.prune([entry]))[1] == [entry]
+
+    await eventually(is_kept)
+    assert pruner.failure is not None
+    assert 'Thing/n/a delete failed (ServiceUnavailable): cannot tell whether kind "Thing" is served' in pruner.failure
+    assert f"the server of {absent}/v1 gives no answer" in pruner.failure
+    await spare.api.delete(f"/apis/apiregistration.k8s.io/v1/apiservices/v1.{absent}")
+
+    async def is_gone():
+        changes, survivors = await pruner.prune([entry])
+        return not survivors and [change.action for change in changes] == ["deleted"]
+
+    await eventually(is_gone)
+    await cluster.close()
+
+
 async def test_what_a_finalizer_holds_remains_until_it_is_released(apply, prune, pruner, make, member):
     stuck, ends = make.config_map("stuck", finalizers=["example.org/keep"]), make.config_map("ends")
     await apply(stuck, ends)
