@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from base64 import b64decode
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -59,6 +59,8 @@ class Member:
         self._watches: dict[str | None, tuple[asyncio.Task[None], Pulse]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._on_event: OnEvent | None = None
+        # By namespace and name, the UID of every Canary that was told of, by whichever watch.
+        self.told: dict[tuple[str, str], str] = {}
 
     @property
     def state(self) -> Literal["ready", "unreachable"]:
@@ -121,12 +123,40 @@ class Member:
         task.add_done_callback(self._ending.discard)
 
     async def _watch(self, scope: str | None, pulse: Pulse) -> None:
+        known: set[tuple[str, str]] = set()
+
         def seen(event: Event) -> None:
+            if event.type == "SYNCED":
+                self._tell_vanished(scope, known)
+            self._note(event, known)
             if self._on_event is not None:
                 self._on_event(event)
 
         settings = self._settings
         await watch_forever(self.cluster, CANARIES, namespace=scope, settings=settings, on_event=seen, age=pulse)
+
+    def _note(self, event: Event, known: set[tuple[str, str]]) -> None:
+        if event.type not in ("ADDED", "MODIFIED", "DELETED"):
+            return
+        metadata = event.obj["metadata"]
+        key = (metadata.get("namespace", ""), metadata.get("name", ""))
+        if event.type == "DELETED":
+            known.discard(key)
+            self.told.pop(key, None)
+        else:
+            known.add(key)
+            self.told[key] = metadata.get("uid", "")
+
+    def _tell_vanished(self, scope: str | None, known: set[tuple[str, str]]) -> None:
+        """What went between two watches: the one had told of it, and the other does not find it."""
+        for (namespace, name), uid in list(self.told.items()):
+            if scope not in (None, namespace) or (namespace, name) in known:
+                continue
+            del self.told[namespace, name]
+            metadata = {"namespace": namespace, "name": name, "uid": uid}
+            if self._on_event is not None:
+                obj = {"apiVersion": CANARIES.api_version, "kind": CANARIES.kind, "metadata": metadata}
+                self._on_event(Event("DELETED", obj))
 
     async def close(self) -> None:
         """End the watches and cut what is in flight."""
@@ -145,6 +175,7 @@ class _Place:
     refusal: FleetRolloutError | None = None
     namespaces: frozenset[str] | None = frozenset()
     on_event: OnEvent | None = None
+    told: dict[tuple[str, str], str] = field(default_factory=dict)  # by any member of this place
 
 
 class Members:
@@ -188,6 +219,7 @@ class Members:
             self._leaving[old] = asyncio.create_task(self._retire(old))
             measures.forget_cluster(old.name)
         if member is not None:
+            member.told = place.told
             measures.WATCH_AGE.labels(cluster=member.name).set_function(lambda: member.watch_age)
             self._follow(place)
 

@@ -290,3 +290,32 @@ async def test_canaries_are_watched_where_they_are_and_beyond_one_namespace_ever
     await members.drop(KIND, "m", NAMESPACE)
     await watched()
     await members.close()
+
+
+@pytest.mark.parametrize("how", ["watched anew", "rotated"])
+async def test_what_goes_between_two_watches_is_told_of(settings, serve, eventually, how):
+    server = Canaries()
+    server.items = [canary(namespace) for namespace in ("a", "b")]
+    members = Members(dataclasses.replace(settings, allow_insecure_kubeconfig=True))
+    seen: list[tuple[str, str]] = []
+
+    def note(event) -> None:
+        seen.append((event.type, event.obj["metadata"]["namespace"] if event.obj else ""))
+
+    async def are_listed():
+        return seen[-1:] == [("SYNCED", "")]
+
+    address = (await serve(server.answer)).server
+    members.watch_canaries(KIND, "m", NAMESPACE, None, note)
+    await members.update(KIND, "m", NAMESPACE, plain(address), "value")
+    await eventually(are_listed)
+    server.items.pop()
+    seen.clear()
+    if how == "rotated":
+        await members.update(KIND, "m", NAMESPACE, plain(address, "rotated"), "value")
+    else:
+        members.watch_canaries(KIND, "m", NAMESPACE, set(), note)
+        members.watch_canaries(KIND, "m", NAMESPACE, None, note)
+    await eventually(are_listed)
+    assert seen == [("ADDED", "a"), ("DELETED", "b"), ("SYNCED", "")]
+    await members.close()
