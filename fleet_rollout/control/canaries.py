@@ -79,10 +79,15 @@ class Canaries:
         self._watch(scope)
 
     def look_away(self, scope: Scope) -> None:
-        """The member is gone, and its plain Canaries with it."""
+        """The member is gone, and all that was seen of it: one of its name may be another cluster.
+
+        Who follows its Canaries is told of them when there is one.
+        """
         if scope in self._adopting:
             self._adopting.discard(scope)
             self._watch(scope)
+        self._objects.pop(scope, None)
+        self._engines.leave(scope)
 
     def _watch(self, scope: Scope) -> None:
         followed = self._followed.get(scope, {})

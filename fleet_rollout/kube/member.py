@@ -277,18 +277,29 @@ class Members:
         place.namespaces = None if namespaces is None else frozenset(namespaces)
         place.on_event = on_event
         self._follow(place)
+        self._forget_unused(MemberKey(kind, namespace, name))
 
     @staticmethod
     def _follow(place: _Place) -> None:
         if place.member is not None and place.on_event is not None:
             place.member.watch_canaries(place.namespaces, place.on_event)
 
+    def _forget_unused(self, key: MemberKey) -> None:
+        """Of a cluster that is not there nothing is kept, unless somebody waits for its Canaries."""
+        place = self._places[key]
+        if place.member is None and place.refusal is None and place.namespaces == frozenset():
+            del self._places[key]
+
     async def drop(self, kind: str, name: str, namespace: str) -> None:
-        """The cluster object is gone."""
-        place = self._places.pop(MemberKey(kind, namespace, name), None)
-        if place is not None and place.member is not None:
-            measures.forget_cluster(place.member.name)
-            await place.member.close()
+        """The cluster object is gone. What is to be watched is watched again when one of its name comes."""
+        place = self._places.get(MemberKey(kind, namespace, name))
+        if place is None:
+            return
+        member, place.member, place.digest, place.refusal, place.told = place.member, None, "", None, {}
+        self._forget_unused(MemberKey(kind, namespace, name))
+        if member is not None:
+            measures.forget_cluster(member.name)
+            await member.close()
 
     async def close(self) -> None:
         """Cut everything: the process ends, or leads no more."""

@@ -289,6 +289,12 @@ async def test_canaries_are_watched_where_they_are_and_beyond_one_namespace_ever
     await watched("canaries")
     await members.drop(KIND, "m", NAMESPACE)
     await watched()
+    await members.update(KIND, "m", NAMESPACE, plain(address), "value")  # deleted and made again
+    await watched("canaries")
+    await members.drop(KIND, "m", NAMESPACE)
+    members.watch_canaries(KIND, "m", NAMESPACE, set(), note)
+    await watched()
+    assert members._places == {}, "one that is gone is remembered for nobody"
     await members.close()
 
 
