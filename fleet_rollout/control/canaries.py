@@ -48,6 +48,8 @@ class Canaries:
         self._world = world
         self._engines = engines
         self._adopting: set[Scope] = set()
+        # Members whose Fleet wants plain Canaries driven, and was heard: the watch began after it said so.
+        self._heard: set[Scope] = set()
         self._places: dict[Key, Place] = {}
         # By member, for a fleet has many of them.
         self._followed: dict[Scope, dict[Key, Place]] = {}
@@ -72,10 +74,19 @@ class Canaries:
 
     def look_around(self, scope: Scope) -> None:
         """Watch all Canaries of a member while its Fleet wants plain ones driven, too, or one is not finished yet."""
-        wanted = self._engines.adopts_plain(scope) or self._engines.is_finishing(scope)
-        if wanted == (scope in self._adopting):
+        adopts = self._engines.adopts_plain(scope)
+        if not adopts:
+            self._heard.discard(scope)
+            self._engines.let_go(scope)
+        wanted = adopts or self._engines.is_finishing(scope)
+        is_news = adopts and scope not in self._heard
+        if wanted == (scope in self._adopting) and not is_news:
             return
         (self._adopting.add if wanted else self._adopting.discard)(scope)
+        if is_news:
+            # A watch under way does not tell again of what nobody drove when it was told of.
+            self._heard.add(scope)
+            self._watch_in(scope, set())
         self._watch(scope)
 
     def look_away(self, scope: Scope) -> None:
@@ -83,6 +94,7 @@ class Canaries:
 
         Who follows its Canaries is told of them when there is one.
         """
+        self._heard.discard(scope)
         if scope in self._adopting:
             self._adopting.discard(scope)
             self._watch(scope)
@@ -98,6 +110,9 @@ class Canaries:
             self._drop_unwatched(scope, namespaces)
         if namespaces == set():
             self._engines.leave(scope)
+        self._watch_in(scope, namespaces)
+
+    def _watch_in(self, scope: Scope, namespaces: set[str] | None) -> None:
         hub_namespace, cluster = scope
 
         def changed(event: Any) -> None:
@@ -118,6 +133,7 @@ class Canaries:
         elif len(namespaces) <= MOST_WATCHES:  # beyond, one watch shows the whole cluster
             seen = self._objects.get(scope, {})
             self._objects[scope] = {where: obj for where, obj in seen.items() if where[0] in namespaces}
+            self._engines.let_go(scope, namespaces)
 
     def _changed(self, scope: Scope, event: Any) -> None:
         if event.type == "SYNCED" or (scope not in self._followed and scope not in self._adopting):

@@ -37,6 +37,9 @@ class NoEngines:
     def leave(self, scope: Any) -> None:
         pass
 
+    def let_go(self, scope: Any, watched: Any = None) -> None:
+        pass
+
     def adopts_plain(self, scope: Any) -> bool:
         return False
 

@@ -104,6 +104,11 @@ class Driven:
         """Something that this Canary looks at has changed: the next tick on the grid is due."""
         self._news.set()
 
+    @property
+    def is_ticking(self) -> bool:
+        """Whether a tick is under way, which may be beginning a rollout that `raw` does not show yet."""
+        return self._is_ticking
+
     def end(self) -> bool:
         """Begin no other tick; whether one is under way, which `run` then ends with."""
         self._is_ending = True

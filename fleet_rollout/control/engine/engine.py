@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from fleet_rollout.control.engine.driven import Driven
 from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.tick import Outside
-from fleet_rollout.decide.canary.claim import EngineName, conflict, is_ours, is_to_finish
+from fleet_rollout.decide.canary.claim import EngineName, conflict, engine_named, is_ours, is_to_finish
 from fleet_rollout.decide.canary.effects import Emit
 from fleet_rollout.decide.canary.objects import Object, Ref
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
@@ -80,6 +80,15 @@ class Engine:
         for driven in self._driven.values():
             driven.wake()
 
+    def let_go(self, watched: Collection[str] | None) -> None:
+        """Drive no longer what the Fleet leaves to others now, nor what lies outside of `watched` (None: all are)."""
+        if self._is_ending:
+            return
+        for key, driven in list(self._driven.items()):
+            is_wanted = is_ours(driven.raw, self._name, adopts_plain=self._adopts_plain())
+            if not (is_wanted or _is_finishing(driven)) or (watched is not None and key.namespace not in watched):
+                self._stop(key)
+
     def problem(self, key: CanaryKey) -> str | None:
         """Who keeps us from driving a Canary of ours; None where nobody does."""
         driven = self._driven.get(key)
@@ -93,7 +102,7 @@ class Engine:
     @property
     def is_finishing(self) -> bool:
         """Whether a Canary is under way that is driven for the Fleet's word alone."""
-        return any(is_to_finish(driven.raw) for driven in self._driven.values())
+        return any(map(_is_finishing, self._driven.values()))
 
     def _start(self, key: CanaryKey, raw: Object) -> None:
         driven = Driven(self._cluster, self._sight, self._outside, self._options, raw)
@@ -144,3 +153,8 @@ class Engine:
         self._tasks.clear()
         self._driven.clear()
         await self._sight.close()
+
+
+def _is_finishing(driven: Driven) -> bool:
+    """What a tick has begun must not be left half-way, although only its end tells what it was."""
+    return is_to_finish(driven.raw) or (driven.is_ticking and engine_named(driven.raw) is None)

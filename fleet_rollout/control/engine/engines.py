@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fleet_rollout import measures
@@ -101,6 +102,18 @@ class Engines:
         """Whether a plain Canary of a member is under way."""
         site = self._sites.get(scope)
         return site is not None and site.engine.is_finishing
+
+    def let_go(self, scope: Scope, watched: Collection[str] | None = None) -> None:
+        """Drive no longer what the Fleet leaves to others now, nor what is outside of the namespaces watched.
+
+        What is under way is finished, as long as it is watched.
+        """
+        site = self._sites.get(scope)
+        if site is None:
+            return
+        site.engine.let_go(watched)
+        if not site.engine.namespaces and engine_of(self._of(scope).fleet) != "Hub":
+            self._drop(scope)
 
     def leave(self, scope: Scope) -> None:
         """Nobody looks at the Canaries of this member any more."""

@@ -148,6 +148,40 @@ async def test_nothing_is_kept_of_a_canary_that_goes_while_its_tick_is_under_way
         await there.api.merge(path, {"metadata": {"finalizers": None}})
 
 
+async def test_a_rollout_that_is_just_beginning_is_not_let_go(
+    member: LabCluster, member_client: Cluster, place: Any, eventually: Any
+) -> None:
+    """The Fleet leaves plain Canaries to others while a tick is at the first gate of a new version."""
+    there, script, adopts = Place(member, await place()), Slow(), [True]
+    gates = [{"name": "gate", "type": "confirm-rollout", "url": "http://gate/"}]
+    await there.apply(deployment(there.namespace), "deployments")
+    await there.apply(canary(there.namespace, webhooks=gates), "canaries")
+    path = f"/apis/flagger.app/v1beta1/namespaces/{there.namespace}/canaries/web"
+    engine = Engine("hub", member_client, Sight(member_client, Settings()), script, lambda: FAST, lambda: adopts[0])
+
+    async def is_initialized() -> bool:
+        return (await there.status()).get("phase") == "Initialized"
+
+    async def is_waiting() -> bool:
+        return (await there.status()).get("phase") == "Waiting"
+
+    try:
+        engine.told(Event("ADDED", await member.api.get(path)))
+        await eventually(is_initialized)
+        await there.apply(deployment(there.namespace, "example.com/web:2"), "deployments")
+        async with asyncio.timeout(60):
+            await script.asked.wait()
+        adopts[0] = False
+        engine.let_go(None)
+        assert engine.is_finishing
+        script.answered.set()
+        await eventually(is_waiting)
+        engine.let_go(None)
+        assert engine.namespaces == {there.namespace}
+    finally:
+        await engine.close()
+
+
 async def test_an_engine_that_ends_finishes_the_tick_under_way_and_begins_no_other(
     member: LabCluster, member_client: Cluster, place: Any, eventually: Any
 ) -> None:

@@ -137,3 +137,105 @@ async def test_a_cluster_that_is_deleted_and_made_again_is_watched_and_driven_ag
         return watching.seen() == "Succeeded"
 
     await eventually(is_promoted)
+
+
+async def are_ready(watching: Watching, eventually: Eventually, *numbers: int) -> None:
+    """These Canaries are initialised, and nothing else is driven."""
+
+    async def check() -> bool:
+        phases = [(await watching.there(number).status()).get("phase") for number in numbers]
+        return phases == ["Initialized"] * len(numbers) and watching.driven == at(watching, *numbers)
+
+    await eventually(check)
+
+
+def at(watching: Watching, *numbers: int) -> set[str]:
+    return {watching.namespaces[number] for number in numbers}
+
+
+def look_until(watching: Watching, *numbers: int) -> Callable[[], Awaitable[bool]]:
+    """Checks of the member until these Canaries are driven: a tick that is under way is waited for."""
+
+    async def check() -> bool:
+        watching.look()
+        return watching.driven == at(watching, *numbers)
+
+    return check
+
+
+@pytest.fixture
+async def mixed(watching: Watching, eventually: Eventually) -> Watching:
+    """Canaries of two Applications, and between them a plain one that nobody is to drive."""
+    for number, engine in enumerate(("hub", "hub", None)):
+        await watching.bring(number, engine=engine)
+    await watching.connect()
+    for number in (0, 1):
+        watching.follow(number)
+    await are_ready(watching, eventually, 0, 1)
+    return watching
+
+
+async def test_plain_canaries_that_were_told_of_before_are_adopted(mixed: Watching, eventually: Eventually) -> None:
+    """The watch of the whole cluster is there already, for rollouts in two namespaces."""
+    mixed.say(plainCanaries="Adopt")
+    mixed.look()
+    await are_ready(mixed, eventually, 0, 1, 2)
+
+
+async def test_what_vanishes_while_plain_canaries_are_adopted_is_driven_no_longer(
+    mixed: Watching, eventually: Eventually
+) -> None:
+    await mixed.there(1).api.delete(f"/apis/flagger.app/v1beta1/namespaces/{mixed.namespaces[1]}/canaries/web")
+    mixed.say(plainCanaries="Adopt")
+    mixed.look()
+    await are_ready(mixed, eventually, 0, 2)
+    assert mixed.seen(1) is None
+
+
+@pytest.mark.parametrize("said", [{"plainCanaries": "Ignore"}, {"mode": "Agent", "plainCanaries": "Adopt"}])
+async def test_plain_canaries_are_let_go_when_the_fleet_says_so(
+    mixed: Watching, eventually: Eventually, said: dict[str, str]
+) -> None:
+    mixed.say(plainCanaries="Adopt")
+    mixed.look()
+    await are_ready(mixed, eventually, 0, 1, 2)
+    mixed.say(**said)
+    await eventually(look_until(mixed, 0, 1))
+    await mixed.release("example.com/web:2", 2)
+    await mixed.release("example.com/web:2", 0)
+
+    async def is_promoted() -> bool:
+        return (await mixed.there(0).status()).get("phase") == "Succeeded"
+
+    await eventually(is_promoted)
+    assert (await mixed.there(2).status())["phase"] == "Initialized"
+
+
+async def test_what_is_under_way_is_finished_and_the_rest_adopted_once_more(
+    mixed: Watching, eventually: Eventually
+) -> None:
+    """Adopt, Ignore and Adopt while one plain Canary is in its analysis: the whole cluster is watched all along."""
+    await mixed.bring(3, iterations=1000)
+    mixed.say(plainCanaries="Adopt")
+    mixed.look()
+    await are_ready(mixed, eventually, 0, 1, 2, 3)
+    await mixed.release("example.com/web:2", 3)
+
+    async def is_under_way() -> bool:
+        return mixed.engines.is_finishing(SCOPE)
+
+    await eventually(is_under_way)
+    mixed.say(plainCanaries="Ignore")
+    await eventually(look_until(mixed, 0, 1, 3))
+    mixed.say(plainCanaries="Adopt")
+    await eventually(look_until(mixed, 0, 1, 2, 3))
+
+
+async def test_nothing_is_driven_that_is_watched_no_longer(mixed: Watching, eventually: Eventually) -> None:
+    """Somebody has named us in a Canary of his own: without an Application it is seen only while all are watched."""
+    await mixed.bring(3, engine="hub")
+    await are_ready(mixed, eventually, 0, 1, 3)
+    mixed.forget(1)
+    assert mixed.driven == at(mixed, 0)
+    mixed.follow(1)
+    await are_ready(mixed, eventually, 0, 1, 3)
