@@ -205,6 +205,27 @@ SAFEGUARDS = (
         ("tests/decide/test_host.py",),
     ),
     Safeguard(
+        "content for the hub writes no inventory",
+        "fleet_rollout/decide/host.py",
+        'if ref.kind == "ConfigMap" and PART.fullmatch(ref.name):',
+        'if ref.kind == "ConfigMap" and not ref.name:',
+        ("tests/decide/test_host.py",),
+    ),
+    Safeguard(
+        "the values of a document are counted before it is built",
+        "fleet_rollout/render/documents.py",
+        "if size > DOCUMENT_VALUES:",
+        "if size < 0:",
+        ("tests/rooms/render/test_width.py::test_t18_a_document_of_many_short_values_is_refused_before_it_is_built",),
+    ),
+    Safeguard(
+        "the hub's cloud identity is not lent to members",
+        "fleet_rollout/metrics/query.py",
+        "if not self.lends_identity:",
+        "if not self.bulkheads:",
+        ("tests/rooms/metrics/test_cloudwatch.py", "tests/rooms/metrics/test_stackdriver.py"),
+    ),
+    Safeguard(
         "a build is confined",
         "fleet_rollout/render/program.py",
         "return None if is_free else Confinement((root, program.path))",
