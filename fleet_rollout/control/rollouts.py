@@ -145,7 +145,7 @@ class Rollouts:
             draft.change(conditions=conds.remove(draft.status.conditions, ROLLOUT_READY))
             return None
         is_ready = conds.is_true(draft.status.conditions, ROLLOUT_READY) or _is_contested(draft)
-        is_settled = is_ready and not self._is_cut_off(draft.sync) and not self._changes_hands(draft)
+        is_settled = is_ready and not (_is_behind(draft) or self._is_cut_off(draft.sync) or self._changes_hands(draft))
         if not applied and is_settled and record is not None and not is_replaced(record, wanted):
             return None
         try:
@@ -350,6 +350,17 @@ class Rollouts:
             if wanted is not None and not is_replaced(record, wanted):
                 return other
         return None
+
+
+def _is_behind(draft: Draft) -> bool:
+    """Whether the objects are as this generation wants them, and what is said of the rollout is of an earlier one.
+
+    A pass that ends between its record and the Canary leaves it so.
+    """
+    applied, brought = (conds.get(draft.status.conditions, name) for name in (conds.READY, ROLLOUT_READY))
+    now = draft.sync.metadata.generation
+    is_applied = applied is not None and applied.status == "True" and applied.observed_generation == now
+    return is_applied and brought is not None and (brought.observed_generation or 0) < now
 
 
 def _is_contested(draft: Draft) -> bool:

@@ -35,6 +35,7 @@ COPY = "podinfo-primary"
 LIFE = ("first_commit", "second_commit", "initialise", "third_commit", "promote", "release", "removal")
 HANDING_OVER = {"second_commit", "third_commit"}
 SHORT_LIFE = ("first_commit", "release", "removal")
+EDITED_LIFE = ("first_commit", "edit", "release", "removal")
 KINDS = {
     ("v1", "ConfigMap"): "/api/v1",
     ("v1", "Service"): "/api/v1",
@@ -66,6 +67,7 @@ class RolloutRun(Run):
 
     provider: str = "istio"
     life: Sequence[str] = LIFE
+    failures: int = 2  # checks that may fail
     seen: list[Seen] = field(default_factory=list)
     most: Counter[str] | None = None  # how often the undisturbed run wrote what
 
@@ -158,6 +160,11 @@ class RolloutRun(Run):
         asked = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": tag}}}
         await self.hub.api.merge(self.path("applications", "web"), asked)
 
+    async def edit(self) -> None:
+        """Of the policy, the rollout alone."""
+        self.failures = 3
+        await self._apply(with_rollout=True)
+
     async def initialise(self) -> None:
         """What an engine does first: a copy of the workload takes the traffic, the workload is scaled to zero."""
         canary = await self.place.canary()
@@ -188,7 +195,10 @@ class RolloutRun(Run):
     def _rollout(self) -> Object:
         return rollouts.rollout(
             self.place,
-            analysis={"metrics": [rollouts.metric("request-success-rate"), rollouts.custom_metric("err")]},
+            analysis={
+                "checkFailedTimes": self.failures,
+                "metrics": [rollouts.metric("request-success-rate"), rollouts.custom_metric("err")],
+            },
             routing={"host": "web.example.com"} if self.provider == "nginx" else {},
             testLoader=True,
             trafficRoutingProvider=self.provider,
@@ -198,6 +208,10 @@ class RolloutRun(Run):
         act = self.acts[self.act]
         if act in (self.first_commit, self.second_commit, self.third_commit):  # the engine has not said a word
             return await self._is_waiting()
+        if act == self.edit:
+            canary = await self.place.canary()
+            is_edited = canary is not None and canary["spec"]["analysis"]["threshold"] == self.failures
+            return is_edited and await self._is_waiting()
         is_gone = await self.place.canary() is None and await self.place.deployment(COPY) is None
         return await super().is_done() and is_gone == (act in (self.release, self.removal))
 

@@ -18,7 +18,7 @@ from fleet_rollout.lab.lab import LabCluster
 from fleet_rollout_api.crd import member_crds
 from tests.stories.crashes import CRASHES, spoiled, undisturbed
 from tests.stories.replicas import Launcher
-from tests.stories.rollout_run import SHORT_LIFE, RolloutRun
+from tests.stories.rollout_run import EDITED_LIFE, SHORT_LIFE, RolloutRun
 from tests.stories.rollouts import TESTER
 from tests.stories.scenario import Point
 
@@ -82,4 +82,20 @@ async def test_after_a_crash_at_the_shared_ingress_it_ends_as_without(new_run: A
     assert len(points) == 2
     runs = [spoiled_like(model, await new_run(prepared, **fields), fault, points) for fault in CRASHES]
     failures = await asyncio.gather(*runs)
+    assert not any(failures), "\n\n".join(filter(None, failures))
+
+
+async def test_after_a_crash_at_an_edit_of_the_rollout_it_ends_as_without(new_run: Any, prepared: LabCluster) -> None:
+    """What is on record of a translation before it is carried out must not count as carried out."""
+    fields = {"life": EDITED_LIFE}
+    model = await undisturbed(await new_run(prepared, **fields))
+    points = [point for point in model.points() if point.act == 1]
+    assert any("m1 apply canaries" in point.key for point in points)
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(fault: str, point: Point) -> str | None:
+        async with turn:
+            return await spoiled_like(model, await new_run(prepared, **fields), fault, [point])
+
+    failures = await asyncio.gather(*(one(fault, point) for point in points for fault in CRASHES))
     assert not any(failures), "\n\n".join(filter(None, failures))
