@@ -1,4 +1,6 @@
 # The service in one image: Python, git and ssh from Debian, kustomize built from its module, no shell needed at run time.
+# ssh asks for the name of the user that it runs as. The children of a git that is killed come to process 1, and only an
+# init waits for them: tini.
 # Give digests for the base images where you build for production.
 ARG PYTHON=python:3.13-slim-bookworm
 ARG GO=golang:1.26-bookworm
@@ -21,11 +23,13 @@ RUN uv export --locked --no-dev --no-emit-project --format requirements-txt > re
 
 FROM ${PYTHON}
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends git openssh-client \
+ && apt-get install --yes --no-install-recommends git openssh-client tini \
+ && groupadd --gid 65532 fleet-rollout \
+ && useradd --uid 65532 --gid 65532 --home-dir /tmp --shell /usr/sbin/nologin fleet-rollout \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=kustomize /go/bin/kustomize /usr/local/bin/kustomize
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp
 USER 65532:65532
-ENTRYPOINT ["fleet-rollout"]
+ENTRYPOINT ["tini", "--", "fleet-rollout"]
 CMD ["controller"]

@@ -30,6 +30,8 @@ RESTART_DELAY = 2.0
 JOIN_SECONDS = 10.0
 END_SECONDS = 2.0
 LAST_SECONDS = 8.0
+# kopf would ask the system for the name of the user, which a uid in a container need not have.
+IDENTITY: Any = "fleet-rollout"  # of a type that kopf keeps to itself
 CLOSE_POLL = 0.02
 CLOSE_LOOKS = 250
 
@@ -199,6 +201,7 @@ class HubEvents:
             tasks = await kopf.spawn_tasks(
                 registry=self._registry(tell, sessions, sockets),
                 settings=self._settings(),
+                identity=IDENTITY,
                 standalone=True,
                 clusterwide=self._namespace is None,
                 namespaces=[self._namespace] if self._namespace else [],

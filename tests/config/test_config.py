@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -207,6 +208,16 @@ def test_the_image_runs_as_nobody_and_takes_only_what_is_pinned() -> None:
     assert not re.search(r"curl|wget|sudo|:latest|ADD https?:", (ROOT / "Dockerfile").read_text())
     images = [argument for name, argument in steps if name == "ARG"]
     assert all(":" in image.partition("=")[2] for image in images), "an image without a tag is whatever it is today"
+
+
+def test_the_image_has_what_ssh_and_killed_programs_need() -> None:
+    """A name for the uid, without which ssh ends at once, and an init that waits for orphans."""
+    steps = instructions()
+    runs = " ".join(argument for name, argument in steps if name == "RUN")
+    assert "--uid 65532 " in runs
+    assert " tini " in runs
+    (entry,) = [argument for name, argument in steps if name == "ENTRYPOINT"]
+    assert json.loads(entry) == ["tini", "--", "fleet-rollout"]
 
 
 def test_the_image_has_the_lab_s_kustomize() -> None:

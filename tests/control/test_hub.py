@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator
+from typing import Any
 
+import aiohttp
+import kopf
 import pytest
 
 from fleet_rollout.control import hub
-from fleet_rollout.control.hub import Stop, run_bounded
+from fleet_rollout.control.hub import HubEvents, Stop, run_bounded
 
 
 def test_what_takes_no_cancellation_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +94,34 @@ async def test_what_waits_for_ever_when_another_has_failed_is_given_up(monkeypat
             await hub.run_to_the_end([asyncio.create_task(fails()), stubborn])
         over.set()
         await stubborn
+
+
+async def test_nobody_needs_to_know_the_name_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as a uid that no passwd file has."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    begun: list[str] = []
+
+    async def spawned(**given: Any) -> list[asyncio.Task[Any]]:
+        tasks = await spawn_tasks(**given)
+        begun.append("kopf")
+        for task in tasks:
+            task.cancel()
+        return list(tasks)
+
+    spawn_tasks = kopf.spawn_tasks
+    monkeypatch.setattr(kopf, "spawn_tasks", spawned)
+    events = HubEvents(
+        "https://127.0.0.1:1",
+        lambda _: aiohttp.ClientSession(),
+        lambda *_: None,
+        namespace=None,
+        watch_timeout=1.0,
+        served=frozenset(),
+    )
+    with contextlib.suppress(asyncio.CancelledError):
+        await events._operate(asyncio.get_running_loop(), Stop())
+    assert begun == ["kopf"]
