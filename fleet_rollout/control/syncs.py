@@ -37,7 +37,8 @@ class _Memory:
     checked_at: float
     interval: float
     retry_at: float = 0.0
-    failed: str | None = None
+    failed: str | None = None  # what was wanted, and in which generation of the spec
+    generation: int = 0
     hands_over: bool = False  # an object moves to another policy, and stays in this inventory until that one has it
     left: Draft | None = None  # of a pass that failed: what it had done is written together with the failure
 
@@ -117,7 +118,8 @@ class SyncReconciler:
         age = self._world.clock() - memory.checked_at
         work = decide.work_for(draft.sync, wanted, Timing(age, memory.interval))
         is_early = self._world.clock() < memory.retry_at
-        if work in (Work.NEW, Work.RETRY) and is_early and memory.failed == wanted:
+        is_same = (memory.failed, memory.generation) == (wanted, draft.sync.metadata.generation)
+        if work in (Work.NEW, Work.RETRY) and is_early and is_same:  # an edit may be the remedy
             return Work.NONE
         memory.failed = None
         if work is Work.NONE and memory.hands_over and age >= self._world.settings.dependency_retry:
@@ -185,6 +187,7 @@ class SyncReconciler:
         # Who only waits may go on as soon as something wakes him.
         if memory is not None and draft.sync.spec.artifact is not None and not isinstance(error, Waiting):
             memory.failed = decide.fingerprint(draft.sync.spec)
+            memory.generation = draft.sync.metadata.generation
             memory.retry_at = self._world.clock() + again_in
         stalled = isinstance(error, Terminal)
         before = draft.status.conditions

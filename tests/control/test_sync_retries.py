@@ -129,3 +129,15 @@ async def test_a_retry_that_stops_after_its_intent_is_made_again_and_once(stop: 
         assert scene.applied == 3
     assert again is not None
     assert again > 600
+
+
+async def test_an_edit_is_tried_at_once() -> None:
+    """It may be the remedy: a request after a quota was raised, a shorter retryInterval, a suspension that ended."""
+    scene = await failed(again_in=300.0)
+    old = scene.hub.obj
+    spec = old["spec"] | {"requestedAt": "now"}
+    metadata = old["metadata"] | {"generation": 2, "resourceVersion": "9999"}
+    scene.hub.obj = old | {"spec": spec, "metadata": metadata}
+    scene.store.replace_all(CLUSTER_SYNCS.plural, [scene.hub.obj], "9999")
+    await scene.reconciler.reconcile(KEY)
+    assert scene.applied == 2
