@@ -1,7 +1,7 @@
 """What could not be pruned from a lost member: on record, and taken up again when the member returns.
 
-Where a ClusterSync of the same name is there again by then, it takes the record over as its inventory: nobody but it
-may then decide which of the objects are to go.
+Where a ClusterSync of the same name and Application is there again by then, it takes the record over as its inventory:
+nobody but it may then decide which of the objects are to go.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Orphans:
         found: list[tuple[Place, Left]] = []
         for place in await self._records.places(key.namespace, cluster, key):
             left = await self._records.read(place)
-            if left is not None and _is_of(left, key.namespace, cluster) and left["name"] == key.name:
+            if left is None or not _is_of(left, key.namespace, cluster) or left["name"] != key.name:
+                continue
+            if left["application"] == draft.sync.spec.application:  # what is another's goes before ours may come
                 found.append((place, left))
         if not found:
             return
@@ -99,11 +101,11 @@ class Orphans:
     async def _is_settled(self, place: Place, left: Left, cluster: Cluster) -> bool:
         """Whether nothing of it is left, or a ClusterSync of the same name has it now."""
         again = self._world.store.get(CLUSTER_SYNCS.plural, Key(left["namespace"], left["name"]))
-        if again is not None:
+        if again is not None and (again.get("spec") or {}).get("application") == left["application"]:
             return bool((again.get("status") or {}).get("inventory"))  # else it has not adopted it yet
         if not await self._remove_rollout(place, left, cluster):
             return False
-        await self._prune(left, cluster)
+        await self._prune(left, cluster, shares_name=again is not None)
         return True
 
     async def _remove_rollout(self, place: Place, left: Left, cluster: Cluster) -> bool:
@@ -122,9 +124,9 @@ class Orphans:
         await keep(leftover.status.rollout)
         return again is None
 
-    async def _prune(self, left: Left, cluster: Cluster) -> None:
+    async def _prune(self, left: Left, cluster: Cluster, *, shares_name: bool) -> None:
         key, reference = Key(left["namespace"], left["name"]), ClusterReference.model_validate(left["cluster"])
-        owner = Owner(name=key.name, namespace=key.namespace, application=left["application"], hub_uid=left["hub"])
+        owner = Owner(key.name, key.namespace, left["application"], left["hub"], shares_name)
         # As the account that the policy had: what it could not delete, the kubeconfig's own may not for it.
         pruner = Pruner(cluster, owner, impersonate=left.get("account"))
         claimed = await self._targets.claimed_elsewhere(stand_in(key, left["application"], reference))

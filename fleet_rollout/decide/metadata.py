@@ -28,12 +28,16 @@ OWNER_LABELS = frozenset({OWNER_NAME_LABEL, OWNER_NAMESPACE_LABEL, APP_LABEL, HU
 
 @dataclass(frozen=True)
 class Owner:
-    """On whose behalf objects are written: one ClusterSync of one Application of one hub."""
+    """On whose behalf objects are written: one ClusterSync of one Application of one hub.
+
+    `shares_name`: another Application has a ClusterSync of this name by now.
+    """
 
     name: str
     namespace: str
     application: str
     hub_uid: str
+    shares_name: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
@@ -103,7 +107,7 @@ def with_labels(obj: Object, added: Mapping[str, str]) -> dict[str, Any]:
 def is_owned(live: Object, owner: Owner) -> bool:
     """Written by this very ClusterSync: what prune may delete. The application's name may have been edited away."""
     found = labels_of(live)
-    return all(found.get(key) == value for key, value in owner.labels.items() if key != APP_LABEL)
+    return all(found.get(key) == value for key, value in owner.labels.items() if owner.shares_name or key != APP_LABEL)
 
 
 def ownership_conflict(live: Object, owner: Owner) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fleet_rollout.decide import metadata
@@ -111,6 +113,12 @@ def test_another_owners_object_is_refused_and_both_are_named(live, owner):
 )
 def test_only_what_this_very_sync_wrote_may_be_pruned(live, expected):
     assert is_owned(live, OURS) is expected
+
+
+def test_where_the_name_is_another_applications_now_the_application_counts():
+    owner = replace(OURS, shares_name=True)
+    assert is_owned(labelled(), owner)
+    assert not is_owned(labelled(application="another"), owner)
 
 
 def test_the_selector_finds_what_this_sync_wrote():

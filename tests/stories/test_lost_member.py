@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from fleet_rollout.control.deletions import Deletions
+from fleet_rollout.decide.names import APP_LABEL
 from fleet_rollout.lab.cluster import kubeconfig
 from fleet_rollout.lab.lab import LabCluster
+from tests.stories.conftest import kustomization
 
 LOST = "web-0-attachedcluster-spare"
 HEALTHY = ("web-0-attachedcluster-m1", "web-0-attachedcluster-m2")
@@ -165,6 +167,29 @@ async def test_giving_up_on_a_lost_member(story: Any, fleet: LabCluster) -> None
     await fleet.start()
     await story.no_orphans()
     assert await story.config_map("spare", "a") is None
+
+
+async def test_what_was_left_goes_before_another_application_of_the_same_names_comes(
+    story: Any, fleet: LabCluster
+) -> None:
+    """A renamed Application, whose policy keeps its name: the ClusterSyncs are called as before, too."""
+    policy = {"name": "backend", "kustomization": kustomization(targetNamespace=story.namespace)}
+    lost = "backend-attachedcluster-spare"
+    repository = await story.git_repo({"a.yaml": config_map("a", version="1")})
+    await story.start(member_breaker_min=0.5, member_breaker_max=2.0, member_give_up=1.0)
+    await story.application(repository, policy)
+    await story.applied(await repository.commit_of(), lost)
+    await fleet.stop()
+    await cluster_is(story, False, "ClusterUnreachable")
+    await story.delete("applications", "web")
+    await story.gone("applications", "web")
+    await story.application(repository, policy, name="shop")
+    await story.condition("Ready", "Unknown", name="shop")
+    await fleet.start()
+    await story.applied(await repository.commit_of(), lost)
+    found = await story.config_map("spare", "a")
+    assert found["metadata"]["labels"][APP_LABEL] == "shop"
+    await story.no_orphans()
 
 
 @pytest.mark.parametrize("hours", [1, -1])
