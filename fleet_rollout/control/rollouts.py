@@ -188,7 +188,8 @@ class Rollouts:
 
     async def _bring(self, draft: Draft, wanted: Wanted | None, record: RolloutRecord | None) -> float | None:
         cluster = self._targets.cluster(draft.sync)
-        if record is not None and is_replaced(record, wanted):
+        is_moved = record is not None and is_replaced(record, wanted)
+        if record is not None and is_moved:
             again = await self._remove(draft, cluster, record, leaving=False)
             if again is not None:
                 return again
@@ -203,7 +204,8 @@ class Rollouts:
             self._crds.doubt(cluster)
             raise
         self._succeed(draft)
-        return None
+        # What was under the old rollout is applied anew, and the new Canary followed, in a pass of its own.
+        return 0.0 if is_moved else None
 
     async def _translate(self, draft: Draft, cluster: Cluster, wanted: Wanted, record: RolloutRecord | None) -> None:
         with kube_errors("RolloutFailed", f"rollout of {wanted.rollout.workload.kind}/{wanted.rollout.workload.name}"):
