@@ -30,6 +30,7 @@ WHY = {
     "Q15": "every 2xx answer of a hook is a success",
     "Q16": "nothing is written where nothing has changed",
     "Q17": "a promoted Service stays the Canary's",
+    "Q21": "after a failed promotion the promoted revision is the one that the primary has",
     "2.13": "weights survive changes of metadata",
     "alert": "a rollback for want of readiness is told by an alert",
     "clusterIPs": "a Service target may have an address of the cluster: both fields of it are left out of copies",
@@ -64,6 +65,7 @@ DIFFERENCES = (
     Difference("Q13", ("S54",), (5, 6), ("queries",)),
     Difference("Q14", ("Q14",), (2, 3, 9), ("alerts",)),
     Difference("Q17", ("S57",), (7, 8, 9), ("objects",)),
+    Difference("Q21", ("S30",), (8, 9), ("status",)),
 )
 
 

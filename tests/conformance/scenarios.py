@@ -292,7 +292,7 @@ READINESS = (
         alerts={8: ["Promotion failed, primary not ready"]},
         own="Pg 0 100:0 → Pg 20 80:20 → Pg 40 60:40 → Pg 60 40:60 → Pm 60 → Fa 100 0:100 r1 ×2 → Pg 0 100:0 "
         "→ Pg 20 80:20 → Pg 40 60:40 → Pg 60 40:60",
-        quirks=("Q3",),
+        quirks=("Q3", "Q21"),
     ),
     Scenario(
         "S32",

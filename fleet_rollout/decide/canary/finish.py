@@ -6,6 +6,7 @@ from fleet_rollout.decide.canary.effects import Count, Do, Notify, SetRoutes
 from fleet_rollout.decide.canary.hooks_run import post_rollout
 from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.canary.run import Ended, Run, Steps
+from fleet_rollout.decide.canary.status import promotion_failed
 
 ALL_PRIMARY = Routes(100, 0)
 ALL_CANARY = Routes(0, 100)
@@ -34,7 +35,8 @@ def fail_promotion(run: Run, reason: str) -> Steps[None]:
     yield from run.warning(f"Promotion of {run.subject.target} failed, primary not ready: {reason}")
     yield Notify("error", f"Promotion failed, primary not ready: {reason}")
     yield SetRoutes(ALL_CANARY)
-    yield from run.sync("Failed", weight=100)
+    kind = run.subject.target_kind
+    yield from run.write(promotion_failed(run.status, kind=kind, now=run.now, weight=ALL_CANARY.canary))
     yield Count(succeeded=False)
     yield from post_rollout(run, "Failed")
     raise Ended

@@ -58,11 +58,10 @@ class Run:
         yield WriteStatus({**changes, "lastTransitionTime": self.now})
         self.status.update(changes)
 
-    def sync(self, phase: str, *, weight: int = 0) -> Steps[None]:
+    def sync(self, phase: str) -> Steps[None]:
         """Enter a phase with fresh counters, on the revision of this tick."""
         kind = self.subject.target_kind
-        changes = synced(self.status, phase, self.fingerprint, kind=kind, now=self.now, weight=weight)
-        yield from self.write(changes)
+        yield from self.write(synced(self.status, phase, self.fingerprint, kind=kind, now=self.now))
 
     def enter(self, phase: str, *, iterations: int = 0) -> Steps[None]:
         """Enter a phase on the revision that is known already."""

@@ -29,13 +29,11 @@ _FALLBACK = "New {kind} detected, starting initialization."
 _VERDICTS = {"Initialized": "True", "Succeeded": "True", "Failed": "False"}
 
 
-def synced(
-    status: Mapping[str, Any], phase: str, fingerprint: Fingerprint, *, kind: str, now: str, weight: int = 0
-) -> dict[str, Any]:
+def synced(status: Mapping[str, Any], phase: str, fingerprint: Fingerprint, *, kind: str, now: str) -> dict[str, Any]:
     """Enter a phase with fresh counters, on the revision that `fingerprint` names. Times are RFC 3339."""
     changes: dict[str, Any] = {
         "phase": phase,
-        "canaryWeight": weight,
+        "canaryWeight": 0,
         "failedChecks": 0,
         "iterations": 0,
         "lastAppliedSpec": fingerprint.spec,
@@ -56,6 +54,16 @@ def entered(status: Mapping[str, Any], phase: str, *, kind: str, now: str, itera
     if phase in ("Initialized", "Succeeded"):
         changes["lastPromotedSpec"] = status.get("lastAppliedSpec", "")
     return changes | _conditions(status, phase, kind, now)
+
+
+def promotion_failed(status: Mapping[str, Any], *, kind: str, now: str, weight: int) -> dict[str, Any]:
+    """Enter Failed with a primary that has the new version already: what was acted upon last is the promoted one.
+
+    Of the target nothing is taken: whatever else it may be by now is a new revision, and so is a return to the one
+    before.
+    """
+    promoted = {"lastPromotedSpec": status.get("lastAppliedSpec", "")}
+    return entered(status, "Failed", kind=kind, now=now) | {"canaryWeight": weight, "failedChecks": 0} | promoted
 
 
 def _conditions(status: Mapping[str, Any], phase: str, kind: str, now: str) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""The primary breaks while it takes over a revision: what is on record is what the primary has, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fleet_rollout.decide.canary.objects import Routes
+from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, intend, judge, observed
+from fleet_rollout_api.cluster_sync import RolloutRecord
+from tests.conformance.scenario import Inputs, Ready, Scenario
+from tests.decide.canary.player import Player, Seen, World
+
+A, B, C = "1", "2", "3"
+BROKEN = Inputs(primary=Ready.STUCK)
+# Ticks of a rollout that meets no trouble: promoted in tick 7, and the primary breaks in tick 8.
+STARTED, PROMOTED_AT = 3, 7
+
+
+def promoting(config: str = "blue") -> Player:
+    """B is on the primary, and Promoting."""
+    player = Player.of(Scenario("any", "any", "In 0 100:0", is_idle=True, has_config=True))
+    for number in range(1, PROMOTED_AT + 1):
+        after(player, Inputs(revision=B, config=config) if number == STARTED else Inputs())
+    assert player.world.status["phase"] == "Promoting"
+    assert player.world.promoted == (B, config)
+    return player
+
+
+def after(player: Player, inputs: Inputs) -> Seen:
+    """The next tick, before which this is set."""
+    scenario = player.world.scenario
+    player.world.scenario = replace(scenario, inputs={player.number + 1: inputs})
+    return player.tick()
+
+
+def failed(inputs: Inputs = BROKEN, config: str = "blue") -> Player:
+    player = promoting(config)
+    after(player, inputs)
+    assert player.world.status["phase"] == "Failed"
+    return player
+
+
+def on_record(world: World) -> tuple[Any, ...]:
+    return tuple(world.status.get(name) for name in ("lastAppliedSpec", "lastPromotedSpec", "trackedConfigs"))
+
+
+WITH_B = (B, B, {"configmap/podinfo-config": "blue"})
+
+
+def test_what_the_primary_has_is_the_promoted_revision() -> None:
+    world = failed().world
+    assert on_record(world) == WITH_B
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(0, 100), 100)
+
+
+def test_the_old_revision_is_no_success_while_the_primary_has_the_broken_one() -> None:
+    player = Player.of(Scenario("any", "any", "In 0 100:0", is_idle=True))
+    world = player.world
+    record = RolloutRecord(namespace="test", workload="podinfo", service="podinfo", canary="podinfo")
+
+    def apply(before: str, now: str) -> None:
+        nonlocal record
+        old, new = Workload(before, "2026-01-01T00:00:00Z"), Workload(now, "2026-01-01T00:00:01Z")
+        intent = intend(record.attribution, world.status or None, old, f"f{now}")
+        attribution = applied(intent, world.status or None, old, new)
+        record = observed(record.model_copy(update={"attribution": attribution}), world.status or None)
+
+    after(player, Inputs()), after(player, Inputs())
+    apply(A, A)
+    apply(A, B)
+    for number in range(STARTED, PROMOTED_AT + 1):
+        after(player, Inputs(revision=B) if number == STARTED else Inputs())
+    after(player, BROKEN)
+    record = observed(record, world.status)
+    assert judge(record, f"f{B}").verdict is Verdict.FAILED
+    apply(B, A)
+    seen = after(player, Inputs(revision=A))
+    record = observed(record, world.status)
+    assert judge(record, f"f{A}").verdict is Verdict.WAITING
+    assert len(seen.events) == 1  # that the primary is not ready
+    after(player, Inputs(primary=Ready.READY))
+    for _ in range(10):
+        after(player, Inputs())
+    assert (world.status["phase"], world.promoted) == ("Succeeded", (A, "red"))
+    assert judge(observed(record, world.status), f"f{A}").verdict is Verdict.SUCCEEDED
+
+
+def test_the_old_revision_calls_nothing_off() -> None:
+    player = failed(config="red")
+    world = player.world
+    after(player, Inputs(primary=Ready.READY, revision=C))
+    after(player, Inputs())
+    assert world.status["phase"] == "Progressing"
+    seen = after(player, Inputs(revision=A))
+    assert any("Restarting analysis" in event for event in seen.events)
+    for _ in range(10):
+        after(player, Inputs())
+    assert (world.status["phase"], world.promoted) == ("Succeeded", (A, "red"))
+
+
+def test_the_revision_that_the_primary_has_calls_off_the_next_one() -> None:
+    player = failed()
+    world = player.world
+    after(player, Inputs(primary=Ready.READY, revision=C))
+    seen = after(player, Inputs(revision=B))
+    assert any("Promoted revision is back!" in event for event in seen.events)
+    assert (world.status["phase"], world.routes, world.promoted) == ("Initialized", Routes(100, 0), (B, "blue"))
