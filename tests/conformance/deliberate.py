@@ -35,11 +35,12 @@ WHY = {
     "alert": "a rollback for want of readiness is told by an alert",
     "clusterIPs": "a Service target may have an address of the cluster: both fields of it are left out of copies",
 }
-# Nothing that a tick shows; tests/decide/canary has their tests.
+# No scenario shows these; tests/decide/canary has their tests.
 WITHOUT_SCENARIO = {
     "Q18": "binaryData and immutable of ConfigMaps",
     "Q19": "labels of the primary's scaler follow the target's, where an option has them copied",
     "Q20": "a ScaledObject's pause is not copied",
+    "Q22": "what arrives during a promotion that fails gets no traffic, and stays a new revision",
 }
 
 

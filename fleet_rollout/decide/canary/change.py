@@ -26,6 +26,11 @@ def configs_changed(before: Mapping[str, str] | None, now: Mapping[str, str] | N
     return now is not None and dict(before or {}) != dict(now)
 
 
+def is_last_revision(status: Mapping[str, Any], now: Fingerprint) -> bool:
+    """Whether the target is what was acted upon last, and nothing else that nobody has judged."""
+    return now.spec == status.get("lastAppliedSpec") and not configs_changed(status.get("trackedConfigs"), now.configs)
+
+
 def has_returned(status: Mapping[str, Any], now: Fingerprint) -> bool:
     """Whether the spec is the promoted one again, while another one is being analysed."""
     promoted = status.get("lastPromotedSpec")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fleet_rollout.decide.canary.change import is_last_revision
 from fleet_rollout.decide.canary.effects import Count, Do, Notify, SetRoutes
 from fleet_rollout.decide.canary.hooks_run import post_rollout
 from fleet_rollout.decide.canary.objects import Routes
@@ -31,12 +32,18 @@ def roll_back(run: Run, reason: str = "") -> Steps[None]:
 
 
 def fail_promotion(run: Run, reason: str) -> Steps[None]:
-    """The primary breaks with the new spec: the canary, which was judged good, keeps all traffic."""
+    """The primary breaks with the new spec: the canary, which was judged good, keeps all traffic.
+
+    A target that has changed meanwhile, or that has no Pods any more, is not that canary: the primary's old Pods may
+    still serve, and the new revision is analysed when the primary is ready.
+    """
+    is_judged = is_last_revision(run.status, run.fingerprint) and not run.fingerprint.is_scaled_down
+    routes = ALL_CANARY if is_judged else ALL_PRIMARY
     yield from run.warning(f"Promotion of {run.subject.target} failed, primary not ready: {reason}")
     yield Notify("error", f"Promotion failed, primary not ready: {reason}")
-    yield SetRoutes(ALL_CANARY)
+    yield SetRoutes(routes)
     kind = run.subject.target_kind
-    yield from run.write(promotion_failed(run.status, kind=kind, now=run.now, weight=ALL_CANARY.canary))
+    yield from run.write(promotion_failed(run.status, kind=kind, now=run.now, weight=routes.canary))
     yield Count(succeeded=False)
     yield from post_rollout(run, "Failed")
     raise Ended

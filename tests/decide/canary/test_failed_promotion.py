@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, intend, judge, observed
 from fleet_rollout_api.cluster_sync import RolloutRecord
@@ -106,3 +108,28 @@ def test_the_revision_that_the_primary_has_calls_off_the_next_one() -> None:
     seen = after(player, Inputs(revision=B))
     assert any("Promoted revision is back!" in event for event in seen.events)
     assert (world.status["phase"], world.routes, world.promoted) == ("Initialized", Routes(100, 0), (B, "blue"))
+
+
+@pytest.mark.parametrize(
+    "nobody_judged", [Inputs(revision=C), Inputs(config="green"), Inputs(revision=A, config="red")]
+)
+def test_a_revision_that_nobody_has_judged_gets_no_traffic_and_is_analysed_later(nobody_judged: Inputs) -> None:
+    player = failed(replace(nobody_judged, primary=Ready.STUCK))
+    world = player.world
+    assert on_record(world) == WITH_B
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(100, 0), 0)
+    for _ in range(2):  # it waits for the primary
+        assert len(after(player, Inputs()).events) == 1
+        assert (world.status["phase"], on_record(world)) == ("Failed", WITH_B)
+    after(player, Inputs(primary=Ready.READY))
+    assert (world.status["phase"], world.routes) == ("Progressing", Routes(100, 0))
+    for _ in range(10):
+        after(player, Inputs())
+    assert (world.status["phase"], world.promoted) == ("Succeeded", (world.revision, world.config))
+
+
+def test_a_target_without_pods_gets_no_traffic() -> None:
+    """The promotion was about to end: the target was scaled down, and then the engine stopped."""
+    world = failed(Inputs(primary=Ready.STUCK, replicas=0)).world
+    assert on_record(world) == WITH_B
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(100, 0), 0)

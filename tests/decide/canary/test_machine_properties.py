@@ -74,6 +74,9 @@ def check(world: World) -> None:
         assert (routes.primary, routes.mirrored) == (100, False)
     if world.promoted is not None and phase in PROMOTED:
         assert status["lastAppliedSpec"] == world.promoted[0], "credited what the primary does not run"
+    if phase == "Failed" and is_stranded(world):
+        assert world.promoted is not None
+        assert status["lastPromotedSpec"] == world.promoted[0], "an old revision would be credited"
     if phase in ("Initialized", "Succeeded"):
         assert world.promoted is not None
         assert status["lastPromotedSpec"] == world.promoted[0]
