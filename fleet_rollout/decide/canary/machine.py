@@ -142,7 +142,7 @@ def require_primary(run: Run) -> Steps[None]:
         yield from run.warning(error.message)
         if not error.retriable and run.phase in PROMOTING:
             yield from finish.fail_promotion(run, error.message)
-        if not error.retriable and run.phase in (*ANALYSING, "Waiting"):
+        if not error.retriable and run.phase in ANALYSING:
             yield from finish.roll_back(run, error.message)
         raise Ended from error
 

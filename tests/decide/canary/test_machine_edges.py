@@ -197,3 +197,18 @@ def test_a_provider_without_secret_needs_none() -> None:
     ref = Ref("flagger.app/v1beta1", "AlertProvider", "shop", "chat")
     assert secret_of(subject, ref, {"spec": {"type": "slack", "address": "https://chat.example.com/x"}}) is None
     assert named(ref) == "alert provider chat.shop"
+
+
+def test_a_broken_primary_delays_what_waits_for_its_start() -> None:
+    """Q2: no analysis is under way that could fail."""
+    raw = canary({"phase": "Waiting", "lastAppliedSpec": "old", "lastPromotedSpec": "old"})
+    usual = world(raw, Routes(100, 0))
+
+    def broken(effect: Any) -> Any:
+        if effect is Do.PRIMARY_READY:
+            raise StepFailed("web-primary.shop exceeded its progress deadline", retriable=False)
+        return usual(effect)
+
+    effects = drive(tick(raw, EngineOptions(), NOW), broken)
+    assert said(effects) == ["web-primary.shop exceeded its progress deadline"]
+    assert not any(isinstance(effect, WriteStatus) for effect in effects)
