@@ -57,6 +57,7 @@ def confirm_traffic_increase(run: Run) -> Steps[None]:
                 f"Halt {run.subject.full_name} advancement waiting for traffic increase approval {hook['name']}"
             )
             yield from _alert(hook, "Canary traffic increase is waiting for approval.")
+            yield from run.renew_deadline()
             raise Ended
         yield from run.normal(f"Confirm-traffic-increase check {hook['name']} passed")
 
@@ -73,6 +74,7 @@ def confirm_promotion(run: Run, iterations: int) -> Steps[None]:
             continue
         if run.phase == "WaitingPromotion":
             yield from run.write({"iterations": one_less})
+            yield from run.renew_deadline()
         else:
             yield from run.enter("WaitingPromotion", iterations=one_less)
             yield from run.warning(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from fleet_rollout.decide.canary.effects import Effect, Emit, Fingerprint, WriteStatus
 from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.canary.status import entered, synced
 from fleet_rollout.decide.canary.subject import Subject
+from fleet_rollout.decide.intervals import parse_time
 
 T = TypeVar("T")
 # What a step is: it yields effects, is sent their answers, and may return something.
@@ -55,8 +57,21 @@ class Run:
         told = {name: value for name, value in changes.items() if name != "lastTransitionTime"}
         if all(self.status.get(name) == value for name, value in told.items()):
             return
-        yield WriteStatus({**changes, "lastTransitionTime": self.now})
-        self.status.update(changes)
+        written = {**changes, "lastTransitionTime": self.now}
+        yield WriteStatus(written)
+        self.status.update(written)
+
+    def renew_deadline(self) -> Steps[None]:
+        """Somebody outside keeps a version waiting that is ready: its deadline begins anew.
+
+        A DaemonSet has no conditions, so that its deadline counts from the last write of the status; a gate that
+        changes nothing would use it up. A write in half the deadline is enough.
+        """
+        since = self.status.get("lastTransitionTime")
+        if self.subject.target_kind != "DaemonSet" or since is None:
+            return
+        if parse_time(self.now) - parse_time(since) >= timedelta(seconds=self.subject.progress_deadline / 2):
+            yield WriteStatus({"lastTransitionTime": self.now})
 
     def sync(self, phase: str) -> Steps[None]:
         """Enter a phase with fresh counters, on the revision of this tick."""

@@ -212,3 +212,43 @@ def test_a_broken_primary_delays_what_waits_for_its_start() -> None:
     effects = drive(tick(raw, EngineOptions(), NOW), broken)
     assert said(effects) == ["web-primary.shop exceeded its progress deadline"]
     assert not any(isinstance(effect, WriteStatus) for effect in effects)
+
+
+GATES = [("confirm-promotion", "WaitingPromotion", 60), ("confirm-traffic-increase", "Progressing", 20)]
+
+
+@pytest.mark.parametrize(("gate", "phase", "weight"), GATES)
+@pytest.mark.parametrize(
+    ("kind", "since", "written"),
+    [
+        ("DaemonSet", "2025-12-31T23:55:00Z", True),
+        ("DaemonSet", "2025-12-31T23:55:01Z", False),
+        ("DaemonSet", None, False),
+        ("Deployment", "2025-12-31T23:55:00Z", False),
+    ],
+)
+def test_a_closed_gate_does_not_use_up_the_deadline_of_a_daemon_set(
+    gate: str, phase: str, weight: int, kind: str, since: str | None, written: bool
+) -> None:
+    """It counts from the last write of the status: a Pod that is away for a moment later must not fail it."""
+    status = {"phase": phase, "lastAppliedSpec": "new", "iterations": -1, "lastTransitionTime": since}
+    analysis = {
+        "stepWeight": 20,
+        "maxWeight": 60,
+        "webhooks": [{"name": "gate", "type": gate, "url": "http://h.shop/"}],
+    }
+    target = {"apiVersion": "apps/v1", "kind": kind, "name": "web"}
+    raw = canary(status, analysis, targetRef=target, progressDeadlineSeconds=600)
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(100 - weight, weight), gate="no"))
+    writes = [effect for effect in effects if isinstance(effect, WriteStatus)]
+    assert writes == ([WriteStatus({"lastTransitionTime": NOW})] if written else [])
+
+
+def test_a_gate_that_counts_an_iteration_back_has_written_already() -> None:
+    gate = {"name": "gate", "type": "confirm-promotion", "url": "http://h.shop/"}
+    status = {"phase": "WaitingPromotion", "iterations": 3, "lastTransitionTime": "2025-12-31T00:00:00Z"}
+    target = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web"}
+    raw = canary({**status, "lastAppliedSpec": "new"}, {"iterations": 3, "webhooks": [gate]}, targetRef=target)
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(0, 100), gate="no"))
+    writes = [effect for effect in effects if isinstance(effect, WriteStatus)]
+    assert writes == [WriteStatus({"iterations": 2, "lastTransitionTime": NOW})]
