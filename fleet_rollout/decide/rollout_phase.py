@@ -28,6 +28,12 @@ UNSEEN: Mapping[Engine, str] = {
 }
 PROMOTED = frozenset({"Initialized", "Succeeded"})
 FAILED = "Failed"
+# The weight of a Canary that has failed while it was being promoted: nothing was rolled back.
+KEEPS_TRAFFIC = 100
+UNPROMOTED = (
+    "failed to be promoted: the primary is not ready, and the new version keeps all traffic; "
+    "mend the primary, then push another revision, which starts when the primary is ready"
+)
 # How far an analysis is; a mere new time is not worth a write.
 PROGRESS = ("phase", "canaryWeight", "iterations", "failedChecks")
 HASH_LENGTH = 16
@@ -50,7 +56,7 @@ class Verdict(Enum):
     WAITING = "the engine has not looked at it yet"
     RUNNING = "the engine is at work on it"
     SUCCEEDED = "it is promoted"
-    FAILED = "it was rolled back"
+    FAILED = "it was rolled back, or its promotion failed"
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,8 @@ def judge(record: RolloutRecord, wanted: str | None, engine: Engine = "hub") -> 
         return Judgement(
             Verdict.WAITING, f"{subject} has not looked at the new revision yet; still {phase} of the last one"
         )
+    if phase == FAILED and (status or {}).get("canaryWeight") == KEEPS_TRAFFIC:
+        return Judgement(Verdict.FAILED, f"{subject} {UNPROMOTED}")
     if phase == FAILED:
         return Judgement(Verdict.FAILED, f"{subject} failed and was rolled back{_reason(status)}")
     return Judgement(Verdict.SUCCEEDED)

@@ -210,6 +210,11 @@ def test_the_record_mirrors_the_status():
         (status("Waiting", "h2"), "Canary/shop/cart is Waiting"),
         (status("Failed", "h2", at=20), "Canary/shop/cart failed and was rolled back: why"),
         (status("Failed", "h2", at=20, conditions=[]), "Canary/shop/cart failed and was rolled back"),
+        (
+            status("Failed", "h2", "h2", at=20, canaryWeight=100),
+            "Canary/shop/cart failed to be promoted: the primary is not ready, and the new version keeps all traffic; "
+            "mend the primary, then push another revision, which starts when the primary is ready",
+        ),
     ],
 )
 def test_messages_name_the_canary_and_the_fact(canary_status, text):
