@@ -31,6 +31,11 @@ def is_last_revision(status: Mapping[str, Any], now: Fingerprint) -> bool:
     return now.spec == status.get("lastAppliedSpec") and not configs_changed(status.get("trackedConfigs"), now.configs)
 
 
+def names_changed(status: Mapping[str, Any], now: Fingerprint) -> bool:
+    """Whether a config came to those that are tracked, or went: the primary has the copies of those before."""
+    return now.configs is not None and now.configs.keys() != (status.get("trackedConfigs") or {}).keys()
+
+
 def has_returned(status: Mapping[str, Any], now: Fingerprint) -> bool:
     """Whether the spec is the promoted one again, while another one is being analysed."""
     promoted = status.get("lastPromotedSpec")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fleet_rollout.decide.canary import finish, hooks_run
 from fleet_rollout.decide.canary.advance import next_iteration_or_weight, promotion_step
-from fleet_rollout.decide.canary.change import has_returned, is_new_revision
+from fleet_rollout.decide.canary.change import has_returned, is_new_revision, names_changed
 from fleet_rollout.decide.canary.checks import in_order
 from fleet_rollout.decide.canary.effects import Do, Measure, Notify, SetRoutes
 from fleet_rollout.decide.canary.objects import StepFailed, Unasked
@@ -192,7 +192,8 @@ def _is_called_off(run: Run) -> Steps[bool]:
     While waiting the status does not name what waits, so a revision that failed before is not mistaken for promoted.
     """
     if run.phase == "Waiting":
-        if run.fingerprint.spec != run.status.get("lastPromotedSpec"):
+        is_another = run.fingerprint.spec != run.status.get("lastPromotedSpec")
+        if is_another or names_changed(run.status, run.fingerprint):
             return False
     elif not has_returned(run.status, run.fingerprint):
         return False

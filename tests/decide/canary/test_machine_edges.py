@@ -252,3 +252,27 @@ def test_a_gate_that_counts_an_iteration_back_has_written_already() -> None:
     effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(0, 100), gate="no"))
     writes = [effect for effect in effects if isinstance(effect, WriteStatus)]
     assert writes == [WriteStatus({"iterations": 2, "lastTransitionTime": NOW})]
+
+
+@pytest.mark.parametrize(
+    ("configs", "is_back"), [({"configmap/a": "1"}, True), ({"configmap/a": "2"}, True), ({}, False), (None, True)]
+)
+def test_a_config_that_is_gone_is_not_taken_for_the_promoted_revision(
+    configs: dict[str, str] | None, is_back: bool
+) -> None:
+    """The primary still has a copy of it, which nobody would take away any more.
+
+    What a config holds says the primary's copy; where nothing is tracked any more, nothing can be said.
+    """
+    gate = {"name": "gate", "type": "confirm-rollout", "url": "http://h.shop/"}
+    status = {"phase": "Waiting", "lastAppliedSpec": "old", "lastPromotedSpec": "old"}
+    raw = canary({**status, "trackedConfigs": {"configmap/a": "1"}}, {"webhooks": [gate]})
+    usual = world(raw, Routes(100, 0), gate="no")
+
+    def answer(effect: Any) -> Any:
+        if effect is Do.FINGERPRINT:
+            return Fingerprint("old", configs)
+        return effect is Do.IS_PROMOTED or usual(effect)
+
+    effects = drive(tick(raw, EngineOptions(), NOW), answer)
+    assert any("Promoted revision is back!" in text for text in said(effects)) is is_back
