@@ -276,3 +276,11 @@ def test_a_config_that_is_gone_is_not_taken_for_the_promoted_revision(
 
     effects = drive(tick(raw, EngineOptions(), NOW), answer)
     assert any("Promoted revision is back!" in text for text in said(effects)) is is_back
+
+
+@pytest.mark.parametrize(("skip", "is_promoted"), [(True, True), (False, False)])
+def test_weights_that_do_not_rise_matter_only_where_there_is_an_analysis(skip: bool, is_promoted: bool) -> None:
+    raw = canary({"phase": "Succeeded", "lastAppliedSpec": "old"}, {"stepWeights": [10, 60, 30]}, skipAnalysis=skip)
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(100, 0)))
+    assert any("must rise" in text for text in said(effects)) is not is_promoted
+    assert (Do.SCALE_UP in effects) is is_promoted
