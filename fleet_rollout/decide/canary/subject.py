@@ -174,7 +174,7 @@ class Subject:
         """The weight at which promotion starts: the last of stepWeights, else maxWeight, else 100."""
         if self.step_weights:
             return min(MOST_WEIGHT, self.step_weights[-1])
-        return int(self.analysis.get("maxWeight") or 0) or MOST_WEIGHT
+        return min(MOST_WEIGHT, int(self.analysis.get("maxWeight") or 0) or MOST_WEIGHT)
 
     @property
     def mirror(self) -> bool:

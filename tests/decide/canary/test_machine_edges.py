@@ -284,3 +284,9 @@ def test_weights_that_do_not_rise_matter_only_where_there_is_an_analysis(skip: b
     effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(100, 0)))
     assert any("must rise" in text for text in said(effects)) is not is_promoted
     assert (Do.SCALE_UP in effects) is is_promoted
+
+
+@pytest.mark.parametrize(("most", "counts"), [(110, 100), (100, 100), (60, 60), (0, 100)])
+def test_a_weight_beyond_all_traffic_is_all_traffic(most: int, counts: int) -> None:
+    """Flagger never promotes it: no canary has more than all traffic."""
+    assert Subject(canary(analysis={"stepWeight": 20, "maxWeight": most})).max_weight == counts
