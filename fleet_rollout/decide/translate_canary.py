@@ -191,10 +191,10 @@ def _metric(metric: Metric, rollout: RolloutConfig) -> Object:
     spec = {
         "name": metric.name,
         "interval": f"{metric.interval_seconds}s",
-        "thresholdRange": metric.threshold_range.dump() if metric.threshold_range else None,
         "templateRef": reference if metric.name not in BUILT_IN_METRICS else None,
     }
-    return _said(spec)
+    # An empty range passes everything; without one the old single threshold holds, and that is 0.
+    return _said(spec) | {"thresholdRange": metric.threshold_range.dump() if metric.threshold_range else {}}
 
 
 def _webhook(index: int, command: str, url: str | None, analysis: TrafficAnalysis | None) -> Object:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fleet_rollout.decide import names
+from fleet_rollout.decide.canary.checks import judge
+from fleet_rollout.decide.canary.subject import Subject
 from fleet_rollout.decide.translate import (
     Live,
     Wanted,
@@ -175,7 +177,7 @@ HOOKS = {"webhooks": {"timeoutSeconds": 30, "command": ["hey a", "hey b"]}}
         (
             rollout(analysis={"metrics": [{"name": "request-success-rate"}]}),
             "spec/analysis/metrics",
-            [{"name": "request-success-rate", "interval": "60s"}],
+            [{"name": "request-success-rate", "interval": "60s", "thresholdRange": {}}],
         ),
         (
             rollout(analysis={"metrics": [{"name": "err"}]}),
@@ -202,6 +204,25 @@ HOOKS = {"webhooks": {"timeoutSeconds": 30, "command": ["hey a", "hey b"]}}
 )
 def test_a5_row(config, path, expected):
     assert at(canary(config), path) == expected
+
+
+@pytest.mark.parametrize("name", ["request-success-rate", "request-duration", "err"])
+@pytest.mark.parametrize(
+    ("given", "passes", "fails"),
+    [
+        ({}, (0, 5, 1e9, -3), ()),
+        ({"thresholdRange": {}}, (0, 5, 1e9, -3), ()),
+        ({"thresholdRange": {"min": 0}}, (0, 5), (-3,)),
+        ({"thresholdRange": {"max": 0}}, (0, -3), (5,)),
+    ],
+)
+def test_a_metric_without_a_range_passes_with_any_value(name, given, passes, fails):
+    """Without any, the engine would hold a value against the old single threshold, which is 0."""
+    [metric] = at(canary(rollout(analysis={"metrics": [{"name": name} | given]})), "spec/analysis/metrics")
+    assert metric["thresholdRange"] == given.get("thresholdRange", {})
+    subject = Subject(canary())
+    assert [judge(subject, metric, value) for value in passes] == [None] * len(passes)
+    assert all(judge(subject, metric, value) for value in fails)
 
 
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"}
