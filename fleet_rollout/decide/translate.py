@@ -12,6 +12,7 @@ from typing import Any
 
 from fleet_rollout.decide import translate_canary as canaries
 from fleet_rollout.decide.inventory import object_id, stale
+from fleet_rollout.decide.metric_names import names_refused
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.traffic_names import private_tester_url, public_tester_url
 from fleet_rollout.decide.translate_crd import incompatible
@@ -152,7 +153,7 @@ def _found_wrong(wanted: Wanted, live: Live) -> list[Problem]:
         problems.append(_no_tester(wanted.engine))
     if strategy := _strategy_problem(rollout):
         problems.append(strategy)
-    return problems
+    return problems + names_refused(rollout)
 
 
 def _objects(wanted: Wanted, service: Mapping[str, Any], scalers: Sequence[Mapping[str, Any]]) -> tuple[Object, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet_rollout.decide import names
+from fleet_rollout.decide.metric_names import BUILT_IN_METRICS, metrics_of, templates_of
 from fleet_rollout.decide.traffic_names import INGRESS, KUMA_MESH_ANNOTATION, kuma_protocol_annotation
 from fleet_rollout_api.meta import Metadata
 from fleet_rollout_api.rollout import Metric, RolloutConfig, TrafficAnalysis, TrafficRouting
@@ -13,7 +14,6 @@ from fleet_rollout_api.rollout import Metric, RolloutConfig, TrafficAnalysis, Tr
 Object = dict[str, Any]
 
 API_VERSION = "flagger.app/v1beta1"
-BUILT_IN_METRICS = frozenset({"request-success-rate", "request-duration"})
 # What each provider reads of the route; what it does not read is left out, as Kurator leaves it out for nginx and kuma.
 _SPLIT = ("gateways", "hosts")
 READ: Mapping[str, tuple[str, ...]] = {
@@ -59,22 +59,11 @@ def canary(
 
 def metric_templates(rollout: RolloutConfig, policy: str) -> list[Object]:
     """One MetricTemplate for each metric that brings a query of its own."""
-    templates: dict[str, Object] = {}
-    for metric in _metrics(rollout):
-        if metric.custom_metric is not None:
-            metadata = {
-                "name": metric.name,
-                "namespace": rollout.workload.namespace,
-                "annotations": {names.ROLLOUT_ANNOTATION: policy},
-            }
-            spec = metric.custom_metric.dump()
-            templates[metric.name] = {
-                "apiVersion": API_VERSION,
-                "kind": "MetricTemplate",
-                "metadata": metadata,
-                "spec": spec,
-            }
-    return list(templates.values())
+    metadata = {"namespace": rollout.workload.namespace, "annotations": {names.ROLLOUT_ANNOTATION: policy}}
+    return [
+        {"apiVersion": API_VERSION, "kind": "MetricTemplate", "metadata": {"name": name} | metadata, "spec": spec}
+        for name, spec in templates_of(rollout).items()
+    ]
 
 
 def commands(rollout: RolloutConfig) -> list[str]:
@@ -168,7 +157,7 @@ def _analysis(rollout: RolloutConfig, tester_url: str | None) -> Object:
         "match": [match.dump() for match in routing.match or ()],
         "mirror": routing.mirror,
         "mirrorWeight": routing.mirror_weight,
-        "metrics": [_metric(metric, rollout) for metric in _metrics(rollout)],
+        "metrics": [_metric(metric, rollout) for metric in metrics_of(rollout)],
         "webhooks": [_webhook(index, command, tester_url, analysis) for index, command in enumerate(commands(rollout))],
     }
     if routing.canary_strategy is not None:
@@ -179,11 +168,6 @@ def _analysis(rollout: RolloutConfig, tester_url: str | None) -> Object:
         spec["sessionAffinity"] = analysis.session_affinity.dump()
     # A threshold of 0 is a number the schema requires, not something left out.
     return _said(spec) | {"threshold": analysis.check_failed_times if analysis else SKIPPED_THRESHOLD}
-
-
-def _metrics(rollout: RolloutConfig) -> Sequence[Metric]:
-    analysis = rollout.rollout_policy.traffic_analysis
-    return (analysis.metrics if analysis else None) or ()
 
 
 def _metric(metric: Metric, rollout: RolloutConfig) -> Object:

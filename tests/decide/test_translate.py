@@ -414,6 +414,37 @@ def test_commands_without_a_tester_write_no_canary():
     assert found.message.endswith("set rollout.testLoader: true")
 
 
+def metric(name="err", query="q", address="http://p"):
+    return {"name": name, "customMetric": {"provider": {"type": "prometheus", "address": address}, "query": query}}
+
+
+METRICS = "rollout.rolloutPolicy.trafficAnalysis.metrics"
+
+
+@pytest.mark.parametrize("other", [metric(query="other"), metric(address="http://other")])
+def test_a_name_for_two_metrics_of_ones_own_is_refused(other):
+    """Both would be judged by the query that is written last."""
+    found = problem(translated(rollout(analysis={"metrics": [metric(), metric("fine"), other, metric(), other]})))
+    assert (found.reason, found.terminal) == ("RolloutInvalid", True)
+    assert found.message == f"{METRICS}: err has two different customMetrics; give one of them another name"
+
+
+def test_a_metric_of_ones_own_may_be_held_against_several_ranges():
+    metrics = [metric() | {"thresholdRange": {"max": 1}}, metric() | {"intervalSeconds": 300}, {"name": "err"}]
+    assert len(canary(rollout(analysis={"metrics": metrics}))["spec"]["analysis"]["metrics"]) == 3
+
+
+@pytest.mark.parametrize("name", ["request-success-rate", "request-duration"])
+def test_a_metric_of_ones_own_may_not_have_the_name_of_a_built_in_one(name):
+    """The built-in query would be asked instead of it."""
+    found = problem(translated(rollout(analysis={"metrics": [metric(name), metric(name, "other")]})))
+    assert (found.reason, found.terminal) == ("RolloutInvalid", True)
+    assert found.message == (
+        f"{METRICS}: {name} is the name of a built-in metric, so its customMetric would not be asked; "
+        "give it another name, or remove customMetric"
+    )
+
+
 @pytest.mark.parametrize(("engine", "demanded"), [("hub", False), ("agent", False), ("flagger", True)])
 def test_only_where_flagger_runs_the_canaries_its_shared_tester_is_a_way_out(engine, demanded):
     found = problem(translated(rollout(analysis=HOOKS), engine=engine))

@@ -1,0 +1,50 @@
+"""Does each metric of one's own have a name for itself? A MetricTemplate is called as the metric is (Kurator's rule).
+
+Where two of them share a name in one namespace, or with a built-in metric, a version would be judged by another query
+than its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fleet_rollout.decide.problems import Problem
+from fleet_rollout_api.rollout import Metric, RolloutConfig
+
+BUILT_IN_METRICS = frozenset({"request-success-rate", "request-duration"})
+Spec = dict[str, Any]
+
+FIELD = "rollout.rolloutPolicy.trafficAnalysis.metrics"
+
+
+def metrics_of(rollout: RolloutConfig) -> Sequence[Metric]:
+    """What is measured, in its order."""
+    analysis = rollout.rollout_policy.traffic_analysis
+    return (analysis.metrics if analysis else None) or ()
+
+
+def templates_of(rollout: RolloutConfig) -> dict[str, Spec]:
+    """By name, the queries that the rollout brings, as MetricTemplates hold them."""
+    return dict(_own(rollout))
+
+
+def names_refused(rollout: RolloutConfig) -> list[Problem]:
+    """Names of metrics that mean two queries, each told once."""
+    last = templates_of(rollout)
+    double = {name: None for name, spec in _own(rollout) if spec != last[name] and name not in BUILT_IN_METRICS}
+    return [_is_built_in(name) for name in last if name in BUILT_IN_METRICS] + [_is_double(name) for name in double]
+
+
+def _own(rollout: RolloutConfig) -> list[tuple[str, Spec]]:
+    return [(each.name, each.custom_metric.dump()) for each in metrics_of(rollout) if each.custom_metric is not None]
+
+
+def _is_built_in(name: str) -> Problem:
+    fact = f"{name} is the name of a built-in metric, so its customMetric would not be asked"
+    return Problem("RolloutInvalid", f"{FIELD}: {fact}; give it another name, or remove customMetric", terminal=True)
+
+
+def _is_double(name: str) -> Problem:
+    message = f"{FIELD}: {name} has two different customMetrics; give one of them another name"
+    return Problem("RolloutInvalid", message, terminal=True)
