@@ -6,7 +6,7 @@ than its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet_rollout.decide.problems import Problem
@@ -36,6 +36,20 @@ def names_refused(rollout: RolloutConfig) -> list[Problem]:
     return [_is_built_in(name) for name in last if name in BUILT_IN_METRICS] + [_is_double(name) for name in double]
 
 
+def names_shared(rollouts: Mapping[str, RolloutConfig]) -> list[Problem]:
+    """One for each policy whose metric another one names, too, with another query. `rollouts`: all of one member."""
+    places: dict[tuple[str, str], dict[str, Spec]] = {}
+    for policy, rollout in rollouts.items():
+        for name, spec in templates_of(rollout).items():
+            places.setdefault((rollout.workload.namespace or "", name), {})[policy] = spec
+    return [
+        _is_shared(name, namespace, list(specs), policy)
+        for (namespace, name), specs in places.items()
+        if namespace and any(spec != other for spec in specs.values() for other in specs.values())
+        for policy in specs
+    ]
+
+
 def _own(rollout: RolloutConfig) -> list[tuple[str, Spec]]:
     return [(each.name, each.custom_metric.dump()) for each in metrics_of(rollout) if each.custom_metric is not None]
 
@@ -48,3 +62,10 @@ def _is_built_in(name: str) -> Problem:
 def _is_double(name: str) -> Problem:
     message = f"{FIELD}: {name} has two different customMetrics; give one of them another name"
     return Problem("RolloutInvalid", message, terminal=True)
+
+
+def _is_shared(name: str, namespace: str, policies: Sequence[str], policy: str) -> Problem:
+    who = f"{', '.join(policies[:-1])} and {policies[-1]}"
+    fact = f"{name} has different customMetrics in the policies {who}, which share the namespace {namespace}"
+    message = f"{FIELD}: {fact}; give one of them another name"
+    return Problem("RolloutInvalid", message, terminal=True, policy=policy)

@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fleet_rollout.decide import conditions, dependencies, engines, names
+from fleet_rollout.decide.metric_names import names_shared
 from fleet_rollout.decide.placement import Clusters, Fleets, Placement, destination_of, resolve
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout_api.application import Application, SyncPolicy
@@ -140,12 +141,13 @@ def plan_syncs(
     rows = _name_rows(application, scope.wanted, have, taken)
     directory = _directory(application, rows, taken, cross_namespace_refs)
     specs, problems = _specs(application, scope.wanted, rows, have, directory, artifact, requested_at)
-    create = [
-        _new(application, row, spec) for row, spec in zip(rows, specs, strict=True) if _is_missing(row, spec, have)
-    ]
+    refused = _metrics_refused(scope.wanted)
+    frozen = {(each.policy, each.cluster) for each in refused}
+    pairs = [pair for pair in zip(rows, specs, strict=True) if (pair[0].policy, pair[0].cluster) not in frozen]
+    create = [_new(application, row, spec) for row, spec in pairs if _is_missing(row, spec, have)]
     update = [
         Update(row.name, spec)
-        for row, spec in zip(rows, specs, strict=True)
+        for row, spec in pairs
         if (old := have.get((row.policy, row.cluster))) and not _is_leaving(old) and old.spec != spec
     ]
     wanted = {(row.policy, row.cluster) for row in rows}
@@ -157,7 +159,7 @@ def plan_syncs(
         delete,
         held,
         tuple(rows),
-        (*_source_problems(application), *scope.problems, *problems),
+        (*_source_problems(application), *scope.problems, *refused, *problems),
         complete=not scope.kept and not scope.kept_policies,
         uninstalled=_uninstalled(scope.wanted),
         conflicts=_conflicts(scope.wanted),
@@ -194,6 +196,22 @@ def _conflicts(wanted: Sequence[_Wanted]) -> tuple[engines.Conflict, ...]:
         engines.conflict(want.cluster, want.fleet, want.governing) for want in wanted if want.source.rollout is not None
     )
     return tuple(each for each in found if each is not None)
+
+
+def _metrics_refused(wanted: Sequence[_Wanted]) -> list[Problem]:
+    """Rollouts that would be judged by each other's queries. What they have stays as it is until they are told apart."""
+    rollouts = {want.policy: want.source.defaulted().rollout for want in wanted}
+    policies: dict[ClusterReference, list[str]] = {}
+    for want in wanted:
+        policies.setdefault(want.cluster, []).append(want.policy)
+    found: dict[tuple[str, ...], list[Problem]] = {}
+    for together in {tuple(each): None for each in policies.values()}:
+        found[together] = names_shared({each: it for each in together if (it := rollouts[each]) is not None})
+    return [
+        replace(problem, cluster=cluster)
+        for cluster, together in policies.items()
+        for problem in found[tuple(together)]
+    ]
 
 
 def _source_problems(application: Application) -> list[Problem]:

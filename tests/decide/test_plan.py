@@ -260,6 +260,65 @@ def test_a_missing_fleet_is_said_once_and_other_policies_go_on():
     assert created(result) == ["host-currentcluster-host"]
 
 
+def measured(name, query, *, metric="err", namespace="shop", **fields):
+    """A policy with a rollout that has a metric of its own."""
+    own = {"name": metric, "customMetric": {"provider": {"type": "prometheus"}, "query": query}}
+    analysis = {"checkIntervalSeconds": 10, "checkFailedTimes": 1, "metrics": [own]}
+    rollout = ROLLED | {
+        "workload": {"name": name, "namespace": namespace} if namespace else {"name": name},
+        "rolloutPolicy": {"skipTrafficAnalysis": True, "trafficAnalysis": analysis},
+    }
+    return policy(name, rollout=rollout, **fields)
+
+
+def test_metrics_of_two_policies_that_share_a_name_are_refused_for_both():
+    """Their MetricTemplates would be one object, and the last writer's query would decide for both."""
+    result = plan(application(measured("a", "q1"), measured("b", "q2"), measured("c", "q", metric="own"), policy("d")))
+    assert created(result) == [f"{name}-attachedcluster-{member}" for name in ("c", "d") for member in ("m1", "m2")]
+    assert [(each.reason, each.policy, each.cluster, each.terminal) for each in result.problems] == [
+        ("RolloutInvalid", name, member, True) for member in (M1, M2) for name in ("a", "b")
+    ]
+    assert {each.message for each in result.problems} == {
+        "rollout.rolloutPolicy.trafficAnalysis.metrics: err has different customMetrics in the policies a and b, which "
+        "share the namespace shop; give one of them another name"
+    }
+    assert len(result.rows) == 8
+
+
+def test_what_runs_stays_as_it_is_while_names_of_metrics_are_refused():
+    syncs = carried_out(plan(application(measured("a", "q1"), measured("b", "q1"))))
+    result = plan(application(measured("a", "q2"), measured("b", "q1")), syncs, artifact=C2)
+    assert (result.create, result.update, result.delete, result.held) == ((), (), (), ())
+    assert len(result.problems) == 4
+    mended = plan(application(measured("a", "q2", metric="mine"), measured("b", "q1")), syncs, artifact=C2)
+    assert (len(mended.update), mended.problems) == (4, ())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        measured("b", "q1"),
+        measured("b", "q2", metric="other"),
+        measured("b", "q2", namespace="elsewhere"),
+        measured("b", "q2", namespace=None, kustomization={"targetNamespace": "elsewhere"}),
+        measured("b", "q2", destination={"fleet": "shop", "clusterSelector": {"matchLabels": {"env": "b"}}}),
+    ],
+    ids=["the same query", "another name", "another namespace", "another targetNamespace", "another cluster"],
+)
+def test_metrics_of_policies_that_do_not_meet_are_left_alone(other):
+    first = measured("a", "q1", destination={"fleet": "shop", "clusterSelector": {"matchLabels": {"env": "a"}}})
+    known = labels(m1={"env": "a"}, m2={"env": "b"})
+    assert plan(application(first, other), known=known).problems == ()
+
+
+def test_only_where_they_meet_names_of_metrics_are_refused():
+    first = measured("a", "q1", destination={"fleet": "shop", "clusterSelector": {"matchLabels": {"env": "a"}}})
+    second = measured("b", "q2", namespace=None, kustomization={"targetNamespace": "shop"})
+    result = plan(application(first, second), known=labels(m1={"env": "a"}, m2={"env": "b"}))
+    assert created(result) == ["b-attachedcluster-m2"]
+    assert {(each.policy, each.cluster) for each in result.problems} == {("a", M1), ("b", M1)}
+
+
 def test_a_missing_cluster_is_a_problem_of_each_policy():
     result = plan(application(policy("a"), policy("b")), known=labels(m1={}, m2=None))
     assert [(problem.policy, problem.cluster) for problem in result.problems] == [("a", M2), ("b", M2)]
