@@ -27,8 +27,8 @@ class Orphans:
     def __init__(self, world: World) -> None:
         self._world = world
         self._records = OrphanRecords(world)
-        self._removals = Removals(world, None)
         self._targets = Targets(world)
+        self._removals = Removals(world, self._targets, None)
 
     async def record(self, draft: Draft, *, keeps_objects: bool) -> None:
         """Write down what `draft` leaves behind. Precedes the removal of its finalizer.
@@ -120,20 +120,24 @@ class Orphans:
             await self._records.change(place, left)
 
         leftover = Leftover(key, left["application"], reference, rollout, keep)
-        again = await self._removals.remove(leftover, cluster, leaving=bool(left["entries"]))
+        again = await self._removals.remove(leftover, cluster, _owner(left), leaving=bool(left["entries"]))
         await keep(leftover.status.rollout)
         return again is None
 
     async def _prune(self, left: Left, cluster: Cluster, *, shares_name: bool) -> None:
         key, reference = Key(left["namespace"], left["name"]), ClusterReference.model_validate(left["cluster"])
-        owner = Owner(key.name, key.namespace, left["application"], left["hub"], shares_name)
         # As the account that the policy had: what it could not delete, the kubeconfig's own may not for it.
-        pruner = Pruner(cluster, owner, impersonate=left.get("account"))
+        pruner = Pruner(cluster, _owner(left, shares_name=shares_name), impersonate=left.get("account"))
         claimed = await self._targets.claimed_elsewhere(stand_in(key, left["application"], reference))
         with kube_errors("PruneFailed", f"{reference.kind}/{reference.name}"):
             await pruner.prune(_entries(left), siblings=claimed)
         if pruner.failure is not None:
             raise Transient("PruneFailed", pruner.failure)
+
+
+def _owner(left: Left, *, shares_name: bool = False) -> Owner:
+    """On whose behalf it was written; the hub may have been set up anew since."""
+    return Owner(left["name"], left["namespace"], left["application"], left["hub"], shares_name)
 
 
 def _is_of(left: Left, namespace: str, cluster: ClusterReference) -> bool:

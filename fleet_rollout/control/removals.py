@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from fleet_rollout.control.ingresses import write_ingress
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.objects import Objects
+from fleet_rollout.control.targets import Targets
 from fleet_rollout.control.world import World
 from fleet_rollout.decide import translate_removal as decide
-from fleet_rollout.decide.inventory import Ref
+from fleet_rollout.decide.inventory import Ref, parse_id
+from fleet_rollout.decide.metadata import Owner, ownership_conflict
 from fleet_rollout.decide.names import MANAGER_ROLLOUT, MANAGER_SCALE, MANAGER_SYNC
 from fleet_rollout.decide.traffic_names import INGRESS, PRIMARY_SUFFIX
 from fleet_rollout.decide.translate_removal import Removal
@@ -50,12 +52,13 @@ class Removable(Protocol):
 class Removals:
     """Remembers only how long the present wait has lasted; a restart waits anew."""
 
-    def __init__(self, world: World, objects: Objects | None) -> None:
+    def __init__(self, world: World, targets: Targets, objects: Objects | None) -> None:
         self._world = world
+        self._targets = targets
         self._objects = objects
         self._waits: dict[Key, _Wait] = {}
 
-    async def remove(self, draft: Removable, cluster: Cluster, *, leaving: bool) -> float | None:
+    async def remove(self, draft: Removable, cluster: Cluster, owner: Owner, *, leaving: bool) -> float | None:
         """As many steps as can be done now; seconds until the next look, None when nothing is left."""
         for _ in range(MOST_STEPS):
             record = draft.status.rollout
@@ -73,7 +76,7 @@ class Removals:
                     draft.change(rollout=None, applied_fingerprint=None)
                     return None
                 await self._mark(draft, record)
-                await self._take(draft, cluster, step)
+                await self._take(draft, cluster, owner, step)
         return 0.0
 
     async def _mark(self, draft: Removable, record: RolloutRecord) -> None:
@@ -131,13 +134,13 @@ class Removals:
                 return obj
         return None
 
-    async def _take(self, draft: Removable, cluster: Cluster, step: decide.Step) -> None:
+    async def _take(self, draft: Removable, cluster: Cluster, owner: Owner, step: decide.Step) -> None:
         draft.require_current()
         try:
             if isinstance(step, decide.Patch):
                 await self._patch(cluster, step)
             elif isinstance(step, decide.Delete):
-                await self._delete(draft, cluster, step)
+                await self._delete(draft, cluster, owner, step)
             elif isinstance(step, decide.WriteIngress):
                 await self._write_ingress(draft, cluster, step)
         except ApiError as error:
@@ -155,9 +158,13 @@ class Removals:
             resource, step.ref.name, step.ref.namespace, dict(step.patch), kind="merge", manager=manager
         )
 
-    async def _delete(self, draft: Removable, cluster: Cluster, step: decide.Delete) -> None:
+    async def _delete(self, draft: Removable, cluster: Cluster, owner: Owner, step: decide.Delete) -> None:
+        """What the translation had brought stays where another rollout works with it, or another Application has it."""
+        brought = {parse_id(entry): entry.id for entry in step.entries}
+        held = self._targets.rollouts_elsewhere(draft.sync) if brought else frozenset()
         for ref in step.refs:
-            await self._delete_one(cluster, ref)
+            if brought.get(ref) not in held:
+                await self._delete_one(cluster, ref, owner if ref in brought else None)
         record = draft.status.rollout
         assert record is not None
         gone = {entry.id for entry in step.entries}
@@ -167,10 +174,12 @@ class Removals:
             await draft.write()
 
     @staticmethod
-    async def _delete_one(cluster: Cluster, ref: Ref) -> None:
+    async def _delete_one(cluster: Cluster, ref: Ref, owner: Owner | None) -> None:
         """Exactly what is looked at: somebody may take the name or write the object in between."""
         live = await _get(cluster, ref.api_version, ref.kind, ref.name, ref.namespace)
         if live is None or live["metadata"].get("deletionTimestamp"):
+            return
+        if owner is not None and ownership_conflict(live, owner) is not None:
             return
         resource = await cluster.resource_for(ref.api_version, ref.kind)
         uid, version = live["metadata"]["uid"], live["metadata"]["resourceVersion"]

@@ -279,7 +279,8 @@ class Rollouts:
         if gone:
             draft.change(rollout=recorded)
             await draft.write()
-            _, survivors = await Pruner(cluster, owner).prune(gone)
+            held = self._targets.rollouts_elsewhere(draft.sync)
+            _, survivors = await Pruner(cluster, owner).prune(gone, siblings=held)
             record = record.model_copy(update={"objects": union(survivors, record.objects)})
         if kept is not None:
             record = record.model_copy(update={"canary_status": kept.canary_status, "attribution": kept.attribution})
@@ -335,11 +336,12 @@ class Rollouts:
         """Step by step; where another policy has this very rollout now, leave it to that one."""
         heir = self._heir(draft.sync, record)
         if heir is None:
-            return await self._removals.remove(draft, cluster, leaving=leaving)
+            return await self._removals.remove(draft, cluster, self._targets.owner(draft.sync), leaving=leaving)
         if heir.status.rollout is None or is_replaced(heir.status.rollout, self.wanted(heir)):
             return HAND_OVER_POLL
         pruner = Pruner(cluster, self._targets.owner(draft.sync))
-        await pruner.prune(record.objects, siblings=frozenset(entry.id for entry in heir.status.rollout.objects))
+        held = self._targets.rollouts_elsewhere(draft.sync) | {entry.id for entry in heir.status.rollout.objects}
+        await pruner.prune(record.objects, siblings=held)
         if pruner.failure is not None:
             raise Transient("PruneFailed", pruner.failure)
         draft.change(rollout=None)

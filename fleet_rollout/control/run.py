@@ -151,7 +151,7 @@ class Service:
             objects = Objects(world, targets, artifacts)
             engines = Engines(world)
             canaries = Canaries(world, engines)
-            rollouts = Rollouts(world, targets, Removals(world, objects), engines, canaries)
+            rollouts = Rollouts(world, targets, Removals(world, targets, objects), engines, canaries)
             applications = ApplicationReconciler(world, writes, artifacts)
             loops = (
                 Loop(artifacts, world.queues.sources, self._settings, workers=self._settings.source_workers),

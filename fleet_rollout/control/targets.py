@@ -96,6 +96,13 @@ class Targets:
             claimed |= {entry.id for entry in await self._inventory(other)}
         return frozenset(claimed)
 
+    def rollouts_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
+        """Ids that the rollout of a sibling has, such as a MetricTemplate of both; not of one that is being removed."""
+        records = [other.status.rollout for other in self.siblings(sync)]
+        return frozenset(
+            entry.id for record in records if record is not None and not record.removing for entry in record.objects
+        )
+
     async def _inventory(self, sync: ClusterSync) -> list[InventoryEntry]:
         """As it is now: a part that is not found may have been replaced since `sync` was looked at."""
         while True:
