@@ -144,7 +144,7 @@ def _pair(ready: Standing) -> dict[str, Standing]:
 
 def _ready(whole: _Whole) -> Standing:
     """The first rule that speaks, in this order."""
-    for rule in (_deleting, _refused, _without_content, _unfinished, _hindered, _failed):
+    for rule in (_deleting, _refused, _without_content, _unfinished, _rolled_back, _hindered, _failed):
         found = rule(whole)
         if found is not None:
             return found
@@ -163,9 +163,12 @@ def _deleting(whole: _Whole) -> Standing | None:
 
 
 def _refused(whole: _Whole) -> Standing | None:
-    """Problems that only an edit can end."""
-    found = [problem for problem in whole.plan.problems if problem.terminal]
-    return _problems(found, stalled=True) if found else None
+    """Problems that only an edit can end, and that are about more than one member."""
+    found = [problem for problem in whole.plan.problems if problem.terminal and not problem.spares_others]
+    if not found:
+        return None
+    rolled_back = [row for row in whole.rows if row.verdict in FAILED_VERDICTS]
+    return Standing("False", found[0].reason, _joined(*_messages(found), sentence(rolled_back)), stalled=True)
 
 
 def _without_content(whole: _Whole) -> Standing | None:
@@ -189,33 +192,48 @@ def _unfinished(whole: _Whole) -> Standing | None:
     if any(row.standing.ready == "False" for row in whole.rows):
         found = [row for row in found if row.standing.reason != HAND_OVER]  # it waits for a row that has failed
     if found:
-        return Standing("Unknown", "Progressing", sentence(found))
+        return Standing("Unknown", "Progressing", _joined(sentence(found), *_messages(whole.plan.problems)))
     if not whole.plan.complete:
         return Standing("Unknown", "Progressing", "not everything has been read yet")
     return None
 
 
+def _rolled_back(whole: _Whole) -> Standing | None:
+    """Where a new version was given up, that is the news; problems of the plan are told after it."""
+    rolled_back = [row for row in whole.rows if row.verdict in FAILED_VERDICTS]
+    if not rolled_back:
+        return None
+    found, problems = _failing(whole), whole.plan.problems
+    message = _joined(f"{places(rolled_back)}: {sentence(found)}", *_messages(problems))
+    stalled = all(row.standing.stalled for row in found) and all(problem.terminal for problem in problems)
+    return Standing("False", ROLLOUT_FAILED, message, stalled)
+
+
 def _hindered(whole: _Whole) -> Standing | None:
-    """Problems of the plan that may end by themselves."""
-    return _problems(whole.plan.problems, stalled=False) if whole.plan.problems else None
+    """Problems of the plan: those of single members that need an edit first, then those that may end by themselves."""
+    found = sorted(whole.plan.problems, key=lambda problem: not problem.terminal)
+    return Standing("False", found[0].reason, _joined(*_messages(found)), found[0].terminal) if found else None
 
 
 def _failed(whole: _Whole) -> Standing | None:
-    found = [row for row in whole.rows if row.standing.ready == "False"]
+    found = _failing(whole)
     if not found:
         return None
-    rolled_back = [row for row in found if row.verdict in FAILED_VERDICTS]
-    stalled = all(row.standing.stalled for row in found)
-    if rolled_back:
-        return Standing("False", ROLLOUT_FAILED, f"{places(rolled_back)}: {sentence(found)}", stalled)
     reasons = {row.standing.reason for row in found}
     reason = reasons.pop() if len(reasons) == 1 else "ClustersNotReady"
-    return Standing("False", reason, sentence(found), stalled)
+    return Standing("False", reason, sentence(found), all(row.standing.stalled for row in found))
 
 
-def _problems(problems: Sequence[Problem], *, stalled: bool) -> Standing:
-    messages = list(dict.fromkeys(problem.message for problem in problems))
-    return Standing("False", problems[0].reason, "; ".join(messages), stalled)
+def _failing(whole: _Whole) -> list[RowState]:
+    return [row for row in whole.rows if row.standing.ready == "False"]
+
+
+def _messages(problems: Sequence[Problem]) -> list[str]:
+    return list(dict.fromkeys(problem.message for problem in problems))
+
+
+def _joined(*sentences: str) -> str:
+    return "; ".join(sentence for sentence in sentences if sentence)
 
 
 def _source_conditions(source: Mapping[str, Any]) -> tuple[Condition | None, bool]:

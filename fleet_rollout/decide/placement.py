@@ -125,4 +125,4 @@ def _no_cluster(fleet: Fleet, cluster: ClusterReference) -> Problem:
 def _odd_member(fleet: Fleet, index: int, kind: str, name: str | None) -> Problem:
     where = f"Fleet/{fleet.metadata.namespace}/{fleet.metadata.name} spec.clusters[{index}]"
     fact = f"{name} has kind {kind}; use AttachedCluster or Cluster" if name else "name is missing; set it"
-    return Problem("ClusterReferenceInvalid", f"{where}: {fact}", terminal=True)
+    return Problem("ClusterReferenceInvalid", f"{where}: {fact}", terminal=True, of_member=True)

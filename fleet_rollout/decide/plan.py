@@ -199,7 +199,7 @@ def _conflicts(wanted: Sequence[_Wanted]) -> tuple[engines.Conflict, ...]:
 
 
 def _metrics_refused(wanted: Sequence[_Wanted]) -> list[Problem]:
-    """Rollouts that would be judged by each other's queries. What they have stays as it is until they are told apart."""
+    """Rollouts that would be judged by each other's queries: what they have stays as it is until that is mended."""
     rollouts = {want.policy: want.source.defaulted().rollout for want in wanted}
     policies: dict[ClusterReference, list[str]] = {}
     for want in wanted:

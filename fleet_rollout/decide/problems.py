@@ -15,6 +15,7 @@ class Problem:
     """`reason` is a condition reason; `message` names the object or field, the fact, then the fix.
 
     `terminal`: only an edit helps. Otherwise the world may change by itself, and the decision is taken again.
+    `of_member`: it is about one entry of a Fleet that leads to no cluster; all others go on.
     """
 
     reason: str
@@ -22,3 +23,9 @@ class Problem:
     terminal: bool = False
     policy: str = ""
     cluster: ClusterReference | None = None
+    of_member: bool = False
+
+    @property
+    def spares_others(self) -> bool:
+        """Whether it is about one member alone."""
+        return self.of_member or self.cluster is not None

@@ -469,6 +469,48 @@ def test_problems_that_need_an_edit_stall_and_show_in_their_row():
     assert [line["ready"] for line in found["syncStatus"]] == ["False", "True"]
 
 
+MISSING = Problem("ClusterNotFound", "AttachedCluster/ns/m9 not found; create it")
+NAMELESS = Problem("ClusterReferenceInvalid", "name is missing; set it", terminal=True, policy="web-0", of_member=True)
+CIRCLE = Problem("DependencyCycle", "dependsOn goes in a circle", terminal=True, policy="web-0", cluster=M1)
+EMPTY = Problem("PolicyEmpty", "spec.syncPolicies[1] has no kustomization; add one", terminal=True, policy="web-1")
+
+
+@pytest.mark.parametrize(
+    ("problem", "stalled"), [(MISSING, ("False", "ProgressingWithRetry")), (NAMELESS, ("True", "RolloutFailed"))]
+)
+def test_a_problem_elsewhere_does_not_hide_a_rollback(problem, stalled):
+    failed, fine = sync("m1", rollout=rollout("Failed")), sync("m2", rollout=rollout("Succeeded"))
+    found = status(failed, fine, plan=planned(failed, fine, problems=(problem,)))
+    assert claims(found, "Ready", "Stalled") == (("False", "RolloutFailed"), stalled)
+    message = conditions(found)["Ready"]["message"]
+    assert message.startswith("AttachedCluster/m1: web-0 on AttachedCluster/m1: Canary/shop/cart failed")
+    assert message.endswith(f"; {problem.message}")
+
+
+@pytest.mark.parametrize("problem", [MISSING, NAMELESS, CIRCLE])
+def test_a_problem_of_one_member_does_not_end_the_rollout_of_others(problem):
+    other, at_work = sync("m1"), sync("m2", rollout=rollout("Progressing"))
+    found = status(other, at_work, plan=planned(other, at_work, problems=(problem,)))
+    assert claims(found, *ALL) == (("Unknown", "Progressing"), ("True", "Progressing"), ("False", "Progressing"))
+    message = conditions(found)["Ready"]["message"]
+    assert message.startswith("web-0 on AttachedCluster/m2: ")
+    assert message.endswith(f"; {problem.message}")
+
+
+def test_a_problem_of_one_member_that_needs_an_edit_stalls_when_the_others_are_done():
+    found = status(*READY, plan=planned(*READY, problems=(MISSING, NAMELESS)))
+    assert claims(found, "Ready", "Stalled") == (("False", NAMELESS.reason), ("True", NAMELESS.reason))
+    assert conditions(found)["Ready"]["message"] == f"{NAMELESS.message}; {MISSING.message}"
+
+
+def test_a_refused_policy_is_said_first_and_a_rollback_with_it():
+    failed, at_work = sync("m1", rollout=rollout("Failed")), sync("m2", rollout=rollout("Progressing"))
+    found = status(failed, at_work, plan=planned(failed, at_work, problems=(EMPTY,)))
+    assert claims(found, "Ready", "Stalled") == (("False", "PolicyEmpty"), ("True", "PolicyEmpty"))
+    message = conditions(found)["Ready"]["message"]
+    assert message.startswith(f"{EMPTY.message}; web-0 on AttachedCluster/m1: Canary/shop/cart failed")
+
+
 def test_without_any_cluster_there_is_nothing_to_wait_for():
     assert claims(status(), "Ready") == (("True", "NoClusters"),)
     assert status()["summary"]["clusters"] == "0/0"
