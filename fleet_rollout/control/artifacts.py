@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import APPLICATIONS, CLUSTER_SYNCS, SECRETS, World
 from fleet_rollout.decide import source_status
+from fleet_rollout.decide.conditions import STALLED
 from fleet_rollout.decide.intervals import jittered, parse_duration
 from fleet_rollout.decide.names import REQUESTED_AT
 from fleet_rollout.errors import FleetRolloutError, Terminal, Transient
@@ -60,7 +61,9 @@ class ArtifactReconciler:
         uid = str((obj.get("metadata") or {}).get("uid", ""))
         view = self._views.get(key)
         if view is None or view.uid != uid:
-            view = self._views[key] = SourceView(uid, status=source_in(obj))
+            status = source_in(obj)
+            spec = _spec_of(obj) if _is_of_this_generation(status, obj) else None
+            view = self._views[key] = SourceView(uid, status, spec=spec)
         return view
 
     def status(self, key: Key, app: Application) -> dict[str, Any]:
@@ -216,6 +219,13 @@ def artifact_of(status: dict[str, Any]) -> Artifact | None:
     """The artifact that a source's status names."""
     artifact = status.get("artifact")
     return Artifact.from_status(artifact) if artifact else None
+
+
+def _is_of_this_generation(status: dict[str, Any], obj: dict[str, Any]) -> bool:
+    """Whether the artifact is what the Application asked for as its status was written; a stalled one may be older."""
+    is_stalled = any(c.get("type") == STALLED and c.get("status") == "True" for c in status.get("conditions") or [])
+    is_seen = bool(obj) and status.get("observedGeneration") == obj["metadata"].get("generation")
+    return bool(status.get("artifact")) and is_seen and not is_stalled
 
 
 def _spec_of(obj: dict[str, Any]) -> GitRepositorySpec | None:

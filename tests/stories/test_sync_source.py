@@ -192,6 +192,27 @@ async def test_an_edit_beside_the_source_asks_the_source_nothing(story: Any) -> 
     await story.condition("Ready", "True")
 
 
+async def test_an_edit_beside_a_source_that_is_away_is_carried_out_after_a_restart_too(story: Any) -> None:
+    """Who leads now knows of the source what the status says, and that has to be enough."""
+    repository = await story.git_repo({"a.yaml": config_map("a")})
+    await story.fleet("m1")
+    await story.start()
+    policy = {"targetNamespace": story.namespace}
+    await story.application(repository, policy)
+    await story.condition("Ready", "True")
+    await story.stop()
+    repository.path.rename(repository.path.with_suffix(".away"))
+    await story.start()
+    await story.request("1")
+    await source_ready(story, "False", "GitOperationFailed")
+    await story.application(repository, {**policy, "suspend": True})
+
+    async def is_suspended() -> bool:
+        return bool((await story.sync(SYNC))["spec"]["kustomization"].get("suspend"))
+
+    await story.until(is_suspended)
+
+
 async def test_a_source_that_recovers_says_so_once(story: Any) -> None:
     """G9: the same commit is there again, so what is new is only that it can be seen."""
     repository = await story.git_repo({"a.yaml": config_map("a")})
