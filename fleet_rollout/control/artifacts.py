@@ -93,6 +93,7 @@ class ArtifactReconciler:
         spec = app.spec.source.git_repository
         if spec is None:
             self._views.pop(key, None)
+            await self._world.sources.forget(key.namespace, key.name)
             return None
         if spec.suspend:
             self._suspended(key, app)
@@ -153,15 +154,29 @@ class ArtifactReconciler:
         )
 
     async def collect(self) -> None:
-        """Remove superseded artifacts now and then; never what a ClusterSync is pinned to."""
+        """Remove what nobody wants any more now and then; never what a ClusterSync is pinned to."""
         while True:
             await asyncio.sleep(self._world.settings.artifact_retention)
+            await self._look_at_unseen()
             syncs = self._world.store.all(CLUSTER_SYNCS.plural)
             pinned = {digest for obj in syncs if (digest := _pinned(obj))}
             try:
                 await self._world.sources.collect(pinned)
             except OSError:  # a full or failing disk is no reason to stop leading
                 log.exception("superseded artifacts were not collected")
+
+    async def _look_at_unseen(self) -> None:
+        """Applications whose end, or whose change to another source, came to pass while this replica did not lead.
+
+        Their own worker forgets them: it never does so while it fetches.
+        """
+        if not self._world.store.is_synced(APPLICATIONS.plural):
+            return
+        only = self._world.settings.namespace
+        for key in [Key(*source) for source in await self._world.sources.stored()]:
+            application = self._world.store.get(APPLICATIONS.plural, key)
+            if only in (None, key.namespace) and not _has_git(application):
+                self._world.queues.sources.add(key)
 
     async def _secret(self, key: Key, spec: GitRepositorySpec) -> dict[str, bytes] | None:
         if spec.secret_ref is None:
@@ -233,6 +248,12 @@ def _spec_of(obj: dict[str, Any]) -> GitRepositorySpec | None:
         return Application.model_validate(obj).spec.source.git_repository
     except ValidationError:
         return None
+
+
+def _has_git(application: dict[str, Any] | None) -> bool:
+    """Whether it has a Git source, be it one that cannot be read."""
+    source = ((application or {}).get("spec") or {}).get("source") or {}
+    return source.get("gitRepository") is not None
 
 
 def _pinned(sync: dict[str, Any]) -> str:

@@ -164,6 +164,10 @@ class Sources:
         for key in [key for key, repository in self._repositories.items() if repository.is_unused]:
             del self._repositories[key]
 
+    async def stored(self) -> list[tuple[str, str]]:
+        """Namespace and name of every source of which something is stored."""
+        return await self._on_disk(self.store.sources)
+
     async def forget(self, namespace: str, name: str) -> None:
         """The Application is gone, or has another kind of source now."""
         await self._on_disk(lambda: self.store.forget(namespace, name))

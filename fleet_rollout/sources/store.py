@@ -143,6 +143,11 @@ class ArtifactStore:
         finally:
             os.close(at)
 
+    def sources(self) -> list[tuple[str, str]]:
+        """Namespace and name of every source of which something is stored."""
+        with self._lock:
+            return [source for source, records in self._records.items() if records]
+
     def collect(self, keep: Collection[str]) -> None:
         """Remove what is superseded for longer than the retention or beyond the number of records, and the trees
         without a record; never a digest in `keep`, which members may still have to apply."""
