@@ -1,7 +1,7 @@
 """Every limit and default of the service in one place, with its unit and the reason for the number.
 
 Each field is also a flag of `fleet-rollout controller` (`--retry-max`) and an environment variable
-(`FLEET_ROLLOUT_RETRY_MAX`); the flag wins.
+(`FLEET_ROLLOUT_RETRY_MAX`); the flag wins. Whole numbers are counts and sizes: they are 1 at least.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    """`choices` are the only values there are."""
+    return field(default=default, metadata={"help": help, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -102,5 +103,5 @@ class Settings:
     lease_renew_deadline: float = _setting(10.0, "a leader that could not renew for this long stops")
     lease_retry: float = _setting(2.0, "how often the Lease is renewed or tried")
     shutdown_timeout: float = _setting(25.0, "how long work in flight may take to finish at SIGTERM")
-    log_format: str = _setting("json", "json or text")
-    log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: str = _setting("json", "how logs are written", ("json", "text"))
+    log_level: str = _setting("info", "least that is logged", ("debug", "info", "warning", "error"))

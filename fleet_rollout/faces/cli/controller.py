@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -19,8 +19,12 @@ from fleet_rollout.settings import Settings
 ENVIRONMENT_PREFIX = "FLEET_ROLLOUT"
 
 
-def _type_of(annotation: Any) -> Any:
+def _type_of(annotation: Any, choices: Sequence[str]) -> Any:
     """The click type of a field: `X | None` is X, a tuple of texts is an option that may be repeated."""
+    if choices:
+        return click.Choice(choices, case_sensitive=False)
+    if annotation is int:
+        return click.IntRange(min=1)
     if typing.get_origin(annotation) is tuple:
         return str
     if isinstance(annotation, UnionType):
@@ -38,7 +42,7 @@ def settings_options(
         for field in reversed(dataclasses.fields(Settings)):
             if only is not None and field.name not in only:
                 continue
-            kind = _type_of(types[field.name])
+            kind = _type_of(types[field.name], field.metadata["choices"])
             flag = f"--{field.name.replace('_', '-')}"
             function = click.option(
                 f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
