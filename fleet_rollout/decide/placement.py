@@ -48,11 +48,14 @@ class Complete(Mapping[K, V | None]):
         return len(self._found)
 
 
+FLEET_NOT_FOUND = "FleetNotFound"
+
+
 @dataclass(frozen=True)
 class Placement:
     """`clusters` run the policy; `unknown` may or may not, so what they have stays as it is.
 
-    `everything_unknown`: the Fleet itself has not been read.
+    `everything_unknown`: the Fleet itself has not been read, or is not there.
     """
 
     clusters: tuple[ClusterReference, ...] = ()
@@ -81,7 +84,9 @@ def resolve(application: Application, policy: SyncPolicy, *, fleets: Fleets, clu
     namespace = application.metadata.namespace
     fleet = fleets[destination.fleet]
     if fleet is None or fleet.metadata.deletion_timestamp is not None:
-        return Placement(problems=(_no_fleet(namespace, destination.fleet, deleting=fleet is not None),))
+        # A name that is mistyped, or a Fleet that is made anew, must not take away what runs everywhere.
+        problem = _no_fleet(namespace, destination.fleet, deleting=fleet is not None)
+        return Placement(everything_unknown=True, problems=(problem,))
     return _select(fleet, destination, clusters)
 
 
@@ -111,7 +116,7 @@ def _select(fleet: Fleet, destination: Destination, clusters: Clusters) -> Place
 def _no_fleet(namespace: str, name: str, *, deleting: bool) -> Problem:
     fact = "is being deleted" if deleting else "not found"
     fix = "create it, or name another one in destination.fleet"
-    return Problem("FleetNotFound", f"Fleet/{namespace}/{name} {fact}; {fix}")
+    return Problem(FLEET_NOT_FOUND, f"Fleet/{namespace}/{name} {fact}; {fix}")
 
 
 def _no_cluster(fleet: Fleet, cluster: ClusterReference) -> Problem:

@@ -107,6 +107,7 @@ class _Scope:
     kept: frozenset[Identity]
     kept_policies: frozenset[str]
     problems: tuple[Problem, ...]
+    is_read: bool  # what is not known is not there, and said to be so
 
     def keeps(self, identity: Identity) -> bool:
         return identity in self.kept or identity[0] in self.kept_policies
@@ -160,7 +161,7 @@ def plan_syncs(
         held,
         tuple(rows),
         (*_source_problems(application), *scope.problems, *refused, *problems),
-        complete=not scope.kept and not scope.kept_policies,
+        complete=scope.is_read,
         uninstalled=_uninstalled(scope.wanted),
         conflicts=_conflicts(scope.wanted),
     )
@@ -233,6 +234,7 @@ def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Sco
     kept: set[Identity] = set()
     kept_policies: set[str] = set()
     problems: list[Problem] = []
+    is_read = True
     seen: set[str] = set()
     named: Mapping[engines.Member, Sequence[Fleet | None]] = engines.fleets_by_member(fleets.values())
     for index, policy in enumerate(application.spec.sync_policies):
@@ -250,8 +252,9 @@ def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Sco
             wanted.append(_Wanted(name, policy, cluster, fleet, claims[0]))
         kept |= {(name, cluster) for cluster in placement.unknown}
         kept_policies |= {name} if placement.everything_unknown else set()
+        is_read &= not placement.unknown and (not placement.everything_unknown or bool(placement.problems))
         problems += _new_problems(placement, name, problems)
-    return _Scope(tuple(wanted), frozenset(kept), frozenset(kept_policies), tuple(problems))
+    return _Scope(tuple(wanted), frozenset(kept), frozenset(kept_policies), tuple(problems), is_read)
 
 
 def _new_problems(placement: Placement, policy: str, known: Sequence[Problem]) -> list[Problem]:

@@ -6,10 +6,11 @@ A row is ready when the wanted content is applied and healthy where asked, and i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fleet_rollout.decide import conditions, names
+from fleet_rollout.decide.placement import FLEET_NOT_FOUND
 from fleet_rollout.decide.plan import SyncPlan
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.rollout_phase import Verdict, judge
@@ -90,8 +91,16 @@ def row_states(plan: SyncPlan, syncs: Sequence[ClusterSync], wanted: str | None)
         elif name in plan.delete:
             rows.append(RowState(child, spec.policy, spec.cluster, sync, _leaving(sync), leaving=True))
         else:
-            rows.append(_state(child, spec.policy, spec.cluster, sync, wanted, None))
+            rows.append(_kept(_state(child, spec.policy, spec.cluster, sync, wanted, None), plan))
     return rows
+
+
+def _kept(row: RowState, plan: SyncPlan) -> RowState:
+    """Of a policy whose Fleet is not there: it stays as it is, so that nothing but an analysis is under way."""
+    missing = next((each for each in plan.problems if each.reason == FLEET_NOT_FOUND), None)
+    if missing is None or row.leaving or row.standing.ready != "Unknown" or row.verdict is Verdict.RUNNING:
+        return row
+    return replace(row, standing=Standing("False", missing.reason, missing.message))
 
 
 def _state(

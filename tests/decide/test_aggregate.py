@@ -274,6 +274,17 @@ def test_g33_an_unreachable_cluster_shows_in_its_own_row():
     assert conditions(found)["Ready"]["message"] == "web-0 on AttachedCluster/m2: no answer"
 
 
+def test_what_stays_because_its_fleet_is_not_there_is_not_under_way():
+    """It has an older commit, and will not get the newer one before the Fleet is there."""
+    missing = Problem("FleetNotFound", "Fleet/ns/shop not found; create it")
+    found = status(sync("m1"), sync("m2", deleting=True), of=source(C2), plan=SyncPlan(problems=(missing,)))
+    kept, leaving = found["syncStatus"]
+    assert (kept["ready"], kept["message"], leaving["ready"]) == ("False", missing.message, "Unknown")
+    assert claims(found, "Ready") == (("Unknown", "Progressing"),)
+    found = status(sync("m1"), of=source(C2), plan=SyncPlan(problems=(missing,)))
+    assert claims(found, "Ready") == (("False", "FleetNotFound"),)
+
+
 def test_failures_of_several_kinds_are_named_together():
     rows = [
         sync(name, condition("Ready", "False", reason, "x"))

@@ -236,11 +236,19 @@ def test_g34_a_selector_that_no_longer_matches_prunes():
     assert result.delete == ("web-0-attachedcluster-m2",)
 
 
-def test_g38_a_deleted_fleet_prunes_what_it_brought():
+def test_a_fleet_that_is_gone_or_mistyped_takes_nothing_away():
+    """Everything in it stays at what it has, until the Fleet is there, or the Application goes."""
     syncs = carried_out(plan(application()))
-    result = plan(application(), syncs, fleets={"shop": None})
-    assert set(result.delete) == {"web-0-attachedcluster-m1", "web-0-attachedcluster-m2"}
+    result = plan(application(), syncs, fleets={"shop": None}, artifact=C2)
+    assert (result.create, result.update, result.delete, result.held) == ((), (), (), ())
     assert [problem.reason for problem in result.problems] == ["FleetNotFound"]
+    assert result.complete
+
+
+def test_beside_a_fleet_that_is_not_there_another_may_not_have_been_read_yet():
+    other = policy("b", destination={"fleet": "unread"})
+    result = plan(application(policy("a"), other), fleets={"shop": None})
+    assert not result.complete
 
 
 def test_what_has_not_been_read_yet_is_kept_as_it_is():

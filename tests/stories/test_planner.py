@@ -116,7 +116,7 @@ async def test_a_name_that_another_application_has_gets_a_suffix(story: Any) -> 
 
 
 async def test_a_missing_fleet_is_named_and_awaited(story: Any) -> None:
-    """Bad input: the Fleet is not there; it comes, goes (which prunes) and comes back."""
+    """Bad input: the Fleet is not there; it comes, goes (which takes nothing away), comes back, and goes for good."""
     repository = await story.git_repo({"app/a.yaml": config_map("a")})
     await story.attach("m1")
     await story.start()
@@ -131,12 +131,21 @@ async def test_a_missing_fleet_is_named_and_awaited(story: Any) -> None:
 
     await story.delete("fleets", "fleet")
     await story.condition("Ready", "False", "FleetNotFound")
-    await story.gone("clustersyncs", "web-0-attachedcluster-m1")
-    assert await story.config_map("m1", "a") is None
+    commit = await repository.commit({"app/a.yaml": config_map("a", version="2")})
+    await story.request("2")
+    row = await story.row("web-0-attachedcluster-m1", ready="False")
+    assert f"Fleet/{story.namespace}/fleet not found" in row["message"]
+    assert await story.config_map("m1", "a") is not None
 
     await story.set_fleet(["m1"])
     await story.applied(commit, "web-0-attachedcluster-m1")
     await story.condition("Ready", "True")
+
+    await story.delete("fleets", "fleet")
+    await story.condition("Ready", "False", "FleetNotFound")
+    await story.delete("applications", "web")
+    await story.gone("applications", "web")
+    assert await story.config_map("m1", "a") is None
 
 
 async def test_a_missing_cluster_is_named_and_the_others_go_on(story: Any) -> None:
