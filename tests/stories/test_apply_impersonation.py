@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import yaml
 
 SYNC = "web-0-attachedcluster-m1"
@@ -58,9 +57,7 @@ async def test_a_policy_acts_as_its_service_account_and_is_refused_without_right
     await gone(story)
 
 
-async def test_t29_what_a_lost_member_still_had_is_pruned_as_the_account_too(
-    story: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_t29_what_a_lost_member_still_had_is_pruned_as_the_account_too(story: Any) -> None:
     """Nobody's kubeconfig may delete later what the policy's account may not delete."""
     repository = await story.git_repo({"a.yaml": config_map("a")})
     await story.fleet("m1")
@@ -84,7 +81,7 @@ async def test_t29_what_a_lost_member_still_had_is_pruned_as_the_account_too(
 
     async def is_refused() -> bool:
         user = f'User "system:serviceaccount:{story.namespace}:deployer" cannot'
-        return any(user in record.getMessage() for record in caplog.records)
+        return any(user in message for _, _, message in await story.events("m1", "AttachedCluster"))
 
     await story.until(is_refused)
     assert await story.config_map("m1", "a") is not None
