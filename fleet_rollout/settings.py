@@ -2,6 +2,7 @@
 
 Each field is also a flag of `fleet-rollout controller` (`--retry-max`) and an environment variable
 (`FLEET_ROLLOUT_RETRY_MAX`); the flag wins. Whole numbers are counts and sizes: they are 1 at least.
+Durations are finite.
 """
 
 from __future__ import annotations
@@ -105,3 +106,8 @@ class Settings:
     shutdown_timeout: float = _setting(25.0, "how long work in flight may take to finish at SIGTERM")
     log_format: str = _setting("json", "how logs are written", ("json", "text"))
     log_level: str = _setting("info", "least that is logged", ("debug", "info", "warning", "error"))
+
+    @property
+    def lease_seconds(self) -> int:
+        """The duration of the Lease as others read it there: in whole seconds."""
+        return max(1, round(self.lease_duration))

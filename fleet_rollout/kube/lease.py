@@ -251,7 +251,7 @@ class Leadership:
         now = _now()
         spec = {
             "holderIdentity": self.identity,
-            "leaseDurationSeconds": max(1, round(self._settings.lease_duration)),
+            "leaseDurationSeconds": self._settings.lease_seconds,
             "acquireTime": now,
             "renewTime": now,
             "leaseTransitions": terms + 1,

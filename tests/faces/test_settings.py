@@ -17,6 +17,7 @@ from fleet_rollout.faces.cli.receiver import receiver
 from fleet_rollout.settings import Settings
 
 COMMANDS = {command.name: command for command in (agent, controller, receiver)}
+DURATIONS = [name for name, kind in typing.get_type_hints(Settings).items() if kind is float]
 COUNTS = [name for name, kind in typing.get_type_hints(Settings).items() if kind is int]
 OPTIONS = {option.name: option for option in controller.params if isinstance(option, click.Option)}
 
@@ -53,6 +54,33 @@ def test_a_count_of_none_is_refused(served: list[Settings], name: str) -> None:
         result = CliRunner().invoke(controller, flags, env=environment)
         assert (result.exit_code, served) == (2, [])
         assert flag in result.output
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("value", ["-1", "nan", "inf"])
+def test_a_duration_that_never_passes_is_refused(served: list[Settings], name: str, value: str) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    result = CliRunner().invoke(controller, [f"{flag}={value}"])
+    assert (result.exit_code, served) == (2, [])
+    assert flag in result.output
+
+
+@pytest.mark.parametrize("command", [agent, controller], ids=["agent", "controller"])
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--lease-renew-deadline=15"], "--lease-renew-deadline (15) must be less than --lease-duration (15)"),
+        (["--lease-duration=10.4"], "--lease-renew-deadline (10) must be less than --lease-duration (10)"),
+        (["--lease-retry=10"], "--lease-retry (10) must be less than --lease-renew-deadline (10)"),
+    ],
+)
+def test_a_lease_that_two_may_hold_is_refused(
+    served: list[Settings], command: click.Command, flags: list[str], says: str
+) -> None:
+    """The deadline has to come before others take the Lease, who are told its duration in whole seconds."""
+    result = CliRunner().invoke(command, flags)
+    assert (result.exit_code, served) == (2, [])
+    assert says in result.output
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import ValidationError
 
-from fleet_rollout.faces.cli.controller import ENVIRONMENT_PREFIX, settings_options
+from fleet_rollout.faces.cli.controller import ENVIRONMENT_PREFIX, check_lease, settings_options
 from fleet_rollout_api.fleet import RolloutEngine
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def agent(**values: Any) -> None:
     from fleet_rollout.settings import Settings
 
     settings = Settings(**{name: values[name] for name in SHARED}, allowed_addresses=tuple(values["allowed_addresses"]))
+    check_lease(settings)
     options, health = options_of(values, settings.shortest_interval), AgentHealth()
     raise SystemExit(serve(settings, health, lambda stop: run(settings, options, health=health, stop=stop)))
 

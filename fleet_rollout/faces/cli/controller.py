@@ -6,6 +6,7 @@ Every field of Settings is a flag and an environment variable; nothing is listed
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,24 @@ from fleet_rollout.settings import Settings
 ENVIRONMENT_PREFIX = "FLEET_ROLLOUT"
 
 
+class Duration(click.FloatRange):
+    """Seconds, or a share: finite and not negative."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return seconds
+
+
 def _type_of(annotation: Any, choices: Sequence[str]) -> Any:
     """The click type of a field: `X | None` is X, a tuple of texts is an option that may be repeated."""
     if choices:
         return click.Choice(choices, case_sensitive=False)
     if annotation is int:
         return click.IntRange(min=1)
+    if annotation is float:
+        return Duration(min=0)
     if typing.get_origin(annotation) is tuple:
         return str
     if isinstance(annotation, UnionType):
@@ -60,6 +73,15 @@ def settings_options(
     return add
 
 
+def check_lease(settings: Settings) -> None:
+    """Two replicas would lead at once, or none for long: refused, by the names of the flags."""
+    retry, deadline, duration = settings.lease_retry, settings.lease_renew_deadline, settings.lease_seconds
+    if deadline >= duration:
+        raise click.UsageError(f"--lease-renew-deadline ({deadline:g}) must be less than --lease-duration ({duration})")
+    if retry >= deadline:
+        raise click.UsageError(f"--lease-retry ({retry:g}) must be less than --lease-renew-deadline ({deadline:g})")
+
+
 @click.command()
 @settings_options()
 def controller(**values: Any) -> None:
@@ -68,4 +90,5 @@ def controller(**values: Any) -> None:
     from fleet_rollout.faces.service import serve
 
     settings, health = Settings(**values), Health()
+    check_lease(settings)
     raise SystemExit(serve(settings, health, lambda stop: run(settings, health=health, stop=stop)))
