@@ -13,7 +13,7 @@ from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.control.engine.steady import SteadyTime
 from fleet_rollout.control.engine.tick import CANARIES, Outside, Tick
 from fleet_rollout.decide.canary import machine
-from fleet_rollout.decide.canary.claim import conflict, rival
+from fleet_rollout.decide.canary.claim import conflict, rival, wrote_at
 from fleet_rollout.decide.canary.effects import Emit
 from fleet_rollout.decide.canary.grid import Grid, moment
 from fleet_rollout.decide.canary.objects import Object
@@ -46,8 +46,7 @@ class Driven:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.raw = raw
-        _lighten(raw)
+        self._take(raw)
         self.rival: str | None = None  # another engine that was seen writing the status
         self._cluster = cluster
         self._sight = sight
@@ -63,6 +62,12 @@ class Driven:
         self._is_in_doubt = False  # an answer was lost: the Canary may be another than `raw`
         self._told: Object | None = None  # by the watch, during a tick
         self._grid = self._first_grid()
+
+    def _take(self, raw: Object) -> None:
+        """Its managedFields are larger than all the rest, and of them one time is read again."""
+        self.raw = raw
+        self._wrote_at = wrote_at(raw)
+        raw["metadata"].pop("managedFields", None)
 
     def _first_grid(self) -> Grid:
         """From the creation on: by the wall clock once, so that a clock that is set later moves no tick."""
@@ -81,9 +86,9 @@ class Driven:
             return
         if not self._is_news(raw):
             return
-        before, self.raw = self.raw, raw
-        self._notice(rival(before, raw))
-        _lighten(raw)
+        before, manager = self.raw, rival(self.raw, raw, self._wrote_at)
+        self._take(raw)
+        self._notice(manager)
         if any(raw["metadata"].get(name) != before["metadata"].get(name) for name in TELLING_METADATA):
             self.rival = None
             self.wake()
@@ -183,7 +188,7 @@ class Driven:
                 self._outside.spent(Subject(self.raw, options), self._clock() - began)
             self._is_in_doubt = tick.has_lost
             self._sight.use(self, tick.refs)
-            self._catch_up(tick.confirmed)
+            self._catch_up(tick)
         return tick
 
     async def _look_again(self) -> None:
@@ -198,11 +203,11 @@ class Driven:
             self._is_in_doubt = False
             self.show(found)
 
-    def _catch_up(self, confirmed: Object) -> None:
+    def _catch_up(self, tick: Tick) -> None:
         """Take over what the tick has stored or found, then what the watch has told meanwhile."""
-        if self._is_news(confirmed):
-            self.raw = confirmed
-            _lighten(confirmed)
+        if self._is_news(tick.confirmed):
+            self._take(tick.confirmed)
+            self._notice(tick.rival)
         told, self._told = self._told, None
         if told is not None:
             self.show(told)
@@ -218,11 +223,6 @@ class Driven:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._sight.recheck_after(last.refs)):
                 await self._news.wait()
-
-
-def _lighten(raw: Object) -> None:
-    """Its managedFields are larger than all the rest, and nobody reads them again."""
-    raw["metadata"].pop("managedFields", None)
 
 
 def _version(raw: Object) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from fleet_rollout.control.engine.hands import Hands, Overtaken, progress
 from fleet_rollout.control.engine.sight import AGE_IN_ANALYSIS, Sight
 from fleet_rollout.decide.canary import reverting, scalers, services, targets
-from fleet_rollout.decide.canary.claim import MANAGER_CANARY
+from fleet_rollout.decide.canary.claim import MANAGER_CANARY, rival, wrote_at
 from fleet_rollout.decide.canary.config_refs import PRIMARY_SUFFIX
 from fleet_rollout.decide.canary.effects import (
     CallHook,
@@ -85,6 +85,7 @@ class Tick:
 
     `has_lost`: an answer did not come, so that what was asked for may have been done all the same.
     `raw` is the Canary with what this tick wants of its status, `confirmed` what the API server has last told of it.
+    `rival`: another engine, whose status write the tick came upon.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Tick:
         self._acts = 0
         self.has_measured = False
         self.has_lost = False
+        self.rival: str | None = None
         self._subject = Subject(raw, options)
         self._hands = Hands(cluster, sight, {})
         self._progress = {progress(raw.get("status"))}  # what was seen, and what may have been written since
@@ -320,7 +322,7 @@ class Tick:
         if problem := unreadable(found):
             raise Overtaken(problem)
         if progress(found.get("status")) not in self._progress:
-            self.confirmed = found
+            self.rival, self.confirmed = rival(self.confirmed, found, wrote_at(found)), found
             raise Overtaken(f"Canary {self._subject.full_name} has gone on meanwhile; this tick saw an older one")
         return found
 

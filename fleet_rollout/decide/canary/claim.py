@@ -23,19 +23,32 @@ def is_ours(canary: Mapping[str, Any], engine: EngineName, *, adopts_plain: bool
     return named == engine if named else adopts_plain
 
 
-def rival(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def wrote_at(canary: Mapping[str, Any]) -> str:
+    """When an engine of ours last changed the status, RFC 3339 in whole seconds; empty where none ever did."""
+    return max((time for manager, time in _writers(canary) if manager == MANAGER_CANARY), default="")
+
+
+def rival(before: Mapping[str, Any], now: Mapping[str, Any], wrote: str) -> str | None:
     """The other engine that has written the status since it was as we left it; None where nobody has.
 
-    That is whoever wrote last: the entry of an engine from which the Canary was taken over stays for good. Times are in
-    seconds; where two are the same it may have been a write of ours whose answer was lost.
+    That is whoever wrote last: the entry of an engine from which the Canary was taken over stays for good. Within one
+    second it is the other, unless our time has moved since `wrote`, that of `before`: then a write of ours whose answer
+    was lost is what has changed the status.
     """
     was, is_now = before.get("status") or {}, now.get("status") or {}
     if all(was.get(name) == is_now.get(name) for name in _SAID):
         return None
-    writers = (entry for entry in now["metadata"].get("managedFields") or [] if entry.get("subresource") == "status")
-    written = [(entry.get("time", ""), entry["manager"] == MANAGER_CANARY, entry["manager"]) for entry in writers]
-    _, is_own, name = max(written, default=("", True, ""))
+    others = ((time, manager) for manager, time in _writers(now) if manager != MANAGER_CANARY)
+    time, name = max(others, default=("", ""))
+    own = wrote_at(now)
+    is_own = time < own or (time == own != wrote)
     return name if name and not is_own and not name.startswith(_PEOPLE) else None
+
+
+def _writers(canary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who has written the status, and when for the last time."""
+    entries = canary["metadata"].get("managedFields") or []
+    return [(entry["manager"], entry.get("time", "")) for entry in entries if entry.get("subresource") == "status"]
 
 
 def is_under_way(status: Mapping[str, Any]) -> bool:

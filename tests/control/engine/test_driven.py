@@ -50,6 +50,15 @@ def test_a_write_of_ours_whose_answer_was_lost_is_not_the_engine_s_before_us(scr
     assert script.events == []
 
 
+def test_in_the_second_of_a_write_of_ours_another_engine_is_noticed(script: Script) -> None:
+    before, after = seen(1, "Progressing", "fleet-rollout-canary"), seen(2, "Failed", "flagger")
+    ours = before["metadata"]["managedFields"][0]
+    after["metadata"]["managedFields"] = [ours, {**ours, "manager": "flagger"}]
+    driven = Driven(None, None, script, EngineOptions, before)  # type: ignore[arg-type]
+    driven.show(after)
+    assert driven.rival == "flagger"
+
+
 def test_of_a_canary_at_rest_no_managed_fields_are_kept(script: Script) -> None:
     driven = Driven(None, None, script, EngineOptions, seen(1, "Initialized", "flagger"))  # type: ignore[arg-type]
     assert "managedFields" not in driven.raw["metadata"]
@@ -146,6 +155,43 @@ async def test_nothing_is_kept_of_a_canary_that_goes_while_its_tick_is_under_way
     finally:
         await engine.close()
         await there.api.merge(path, {"metadata": {"finalizers": None}})
+
+
+async def test_another_engine_that_writes_during_a_tick_is_noticed(
+    member: LabCluster, member_client: Cluster, place: Any, eventually: Any
+) -> None:
+    """The tick itself finds what has been written, before the watch has told of it."""
+    there, script = Place(member, await place()), Slow()
+    gates = [{"name": "gate", "type": "confirm-rollout", "url": "http://gate/"}]
+    await there.apply(deployment(there.namespace), "deployments")
+    await there.apply(canary(there.namespace, webhooks=gates), "canaries")
+    path = f"/apis/flagger.app/v1beta1/namespaces/{there.namespace}/canaries/web"
+    engine = Engine("hub", member_client, Sight(member_client, Settings()), script, lambda: FAST, lambda: True)
+
+    async def is_initialized() -> bool:
+        return (await there.status()).get("phase") == "Initialized"
+
+    async def is_told() -> bool:
+        return any("flagger writes the status of Canary" in message for message in script.events)
+
+    try:
+        engine.told(Event("ADDED", await member.api.get(path)))
+        await eventually(is_initialized)
+        await there.apply(deployment(there.namespace, "example.com/web:2"), "deployments")
+        async with asyncio.timeout(60):
+            await script.asked.wait()
+        await member.api.request(
+            "PATCH",
+            f"{path}/status",
+            {"status": {**(await there.status()), "phase": "Progressing", "canaryWeight": 10}},
+            params={"fieldManager": "flagger"},
+            content_type="application/merge-patch+json",
+        )
+        script.answered.set()
+        await eventually(is_told)
+        assert (await there.status())["canaryWeight"] == 10
+    finally:
+        await engine.close()
 
 
 async def test_a_rollout_that_is_just_beginning_is_not_let_go(

@@ -14,6 +14,7 @@ from fleet_rollout.decide.canary.claim import (
     is_to_finish,
     is_under_way,
     rival,
+    wrote_at,
 )
 
 
@@ -40,12 +41,12 @@ def test_the_annotation_says_whose_it_is(engine: str | None, adopts: bool, ours:
 
 def test_another_engine_that_writes_the_status_is_named() -> None:
     now = canary(phase="Failed", **{"fleet-rollout-canary": "2026-01-01T00:00:01Z", "flagger": "2026-01-01T00:00:02Z"})
-    assert rival(canary(), now) == "flagger"
+    assert rival(canary(), now, "") == "flagger"
 
 
 def test_the_last_of_several_writers_is_meant() -> None:
     now = canary(phase="Failed", one="2026-01-01T00:00:03Z", other="2026-01-01T00:00:02Z")
-    assert rival(canary(), now) == "one"
+    assert rival(canary(), now, "") == "one"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,29 @@ def test_the_last_of_several_writers_is_meant() -> None:
     ids=["nothing said", "a person", "ourselves", "ourselves, after a takeover", "ourselves, within the same second"],
 )
 def test_no_rival(now: dict[str, Any]) -> None:
-    assert rival(canary(), now) is None
+    assert rival(canary(), now, "") is None
+
+
+@pytest.mark.parametrize(
+    ("wrote", "named"),
+    [("2026-01-01T00:00:02Z", "flagger"), ("2026-01-01T00:00:01Z", None)],
+    ids=["ours is known", "ours is new, its answer lost"],
+)
+def test_in_one_second_it_is_whoever_has_written_since(wrote: str, named: str | None) -> None:
+    both = {"flagger": "2026-01-01T00:00:02Z", "fleet-rollout-canary": "2026-01-01T00:00:02Z"}
+    assert rival(canary(), canary(phase="Failed", **both), wrote) == named
+
+
+@pytest.mark.parametrize(
+    ("writers", "when"),
+    [
+        ({}, ""),
+        ({"flagger": "2026-01-01T00:00:02Z"}, ""),
+        ({"flagger": "2026-01-01T00:00:02Z", "fleet-rollout-canary": "2026-01-01T00:00:01Z"}, "2026-01-01T00:00:01Z"),
+    ],
+)
+def test_when_an_engine_of_ours_wrote(writers: dict[str, str], when: str) -> None:
+    assert wrote_at(canary(**writers)) == when
 
 
 def test_the_conflict_names_canary_writer_and_fix() -> None:
