@@ -36,11 +36,15 @@ class Uninstall:
         self._say = say
         self._hub = Cluster(connect(settings), settings)
 
-    async def run(self, *, keep_workloads: bool, timeout: float) -> None:
-        """Raises Terminal where it must not begin, Transient where it did not end in time."""
+    async def run(self, *, keep_workloads: bool, timeout: float, controller_gone: bool = False) -> None:
+        """Raises Terminal where it must not begin, Transient where it did not end in time.
+
+        `controller_gone`: a Lease that is not there was deleted, and is not looked for in the wrong place.
+        """
         try:
             with kube_errors("UninstallFailed", "the hub"):
                 if keep_workloads:
+                    await self._refuse_leader(controller_gone)
                     await self._let_go()
                     # An Application waits for the collector, too, which takes its name off its ClusterSyncs.
                     for resource in (APPLICATIONS, CLUSTER_SYNCS):
@@ -54,7 +58,6 @@ class Uninstall:
 
     async def _let_go(self) -> None:
         """Applications first: without one nothing makes its ClusterSyncs anew."""
-        await self._refuse_leader()
         await self._lift_policy()
         for resource in (APPLICATIONS, CLUSTER_SYNCS):
             for obj in await self._all(resource):
@@ -116,8 +119,15 @@ class Uninstall:
         objects, _ = await self._hub.list(resource, self._settings.namespace)
         return objects
 
-    async def _refuse_leader(self) -> None:
-        lease = await self._hub.get(LEASES, self._settings.lease_name, self._settings.own_namespace)
+    async def _refuse_leader(self, is_gone: bool) -> None:
+        name, namespace = self._settings.lease_name, self._settings.own_namespace
+        lease = await self._hub.get(LEASES, name, namespace)
+        if lease is None and not is_gone:
+            raise Terminal(
+                "LeaseNotFound",
+                f"there is no Lease {name} in namespace {namespace}, which says whether a controller leads; name the "
+                "service's own with --own-namespace and --lease-name, or add --controller-gone where it was deleted",
+            )
         spec = (lease or {}).get("spec") or {}
         if not spec.get("holderIdentity") or not spec.get("renewTime"):
             return
@@ -126,5 +136,5 @@ class Uninstall:
             raise Terminal(
                 "ControllerRuns",
                 f"a controller leads ({spec['holderIdentity']}) and would prune; stop it first: "
-                f"kubectl -n {self._settings.own_namespace} scale deployment fleet-rollout-controller --replicas 0",
+                f"kubectl -n {namespace} scale deployment fleet-rollout-controller --replicas 0",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -83,6 +84,15 @@ async def test_keep_workloads_refuses_while_a_controller_leads(story: Any) -> No
     assert await left_on_the_hub(story) == ["web", "web-0-attachedcluster-m1"]
 
 
+async def test_keep_workloads_refuses_where_it_cannot_know_whether_a_controller_leads(story: Any) -> None:
+    """The Lease of a service that runs elsewhere, or under another name, is not where it is looked for."""
+    await brought(story)
+    elsewhere = dataclasses.replace(story.settings(), lease_name="another")
+    with pytest.raises(Terminal, match="there is no Lease another in namespace"):
+        await Uninstall(elsewhere, print).run(keep_workloads=True, timeout=60)
+    assert await left_on_the_hub(story) == ["web", "web-0-attachedcluster-m1"]
+
+
 async def test_a_policy_that_is_bound_anew_meanwhile_stays_bound(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A delete on the hub is of what was looked at, not of a name."""
     binding = {
@@ -104,7 +114,7 @@ async def test_a_policy_that_is_bound_anew_meanwhile_stays_bound(story: Any, mon
     monkeypatch.setattr(uninstall._hub, "delete", after_another)
     try:
         with pytest.raises(Transient, match=POLICY):
-            await uninstall.run(keep_workloads=True, timeout=60)
+            await uninstall.run(keep_workloads=True, timeout=60, controller_gone=True)
         assert await story.hub.api.find(where) is not None
     finally:
         await story.hub.api.delete(where)
