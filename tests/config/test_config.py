@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ async def test_an_install_holds_no_crds(hub: Any, folder: str) -> None:
 @pytest.mark.parametrize("folder", INSTALLS)
 async def test_every_name_an_install_refers_to_is_in_it(hub: Any, folder: str) -> None:
     objects = await built(hub, folder)
-    names = {(obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]) for obj in objects}
+    names = names_of(objects)
     for obj in objects:
         if obj["kind"] in ("RoleBinding", "ClusterRoleBinding"):
             namespace = obj["metadata"].get("namespace") if obj["roleRef"]["kind"] == "Role" else None
@@ -184,6 +185,51 @@ async def test_the_engine_gets_no_right_that_would_lead_further(hub: Any, folder
 async def test_in_modes_agent_and_flagger_the_hub_may_not_do_what_an_engine_does(hub: Any) -> None:
     names = {obj["metadata"]["name"] for obj in await built(hub, "member/sync")}
     assert not any("engine" in name or "copies" in name for name in names)
+
+
+def names_of(objects: list[dict[str, Any]]) -> set[tuple[str, str | None, str]]:
+    return {(obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]) for obj in objects}
+
+
+async def test_installs_for_two_namespaces_share_nothing(hub: Any, tmp_path: Path) -> None:
+    """What both had would belong to whoever was applied last, and would go with whichever is removed."""
+    copied = tmp_path / "config"
+    shutil.copytree(CONFIG, copied)
+    for path in ("namespaced/install/kustomization.yaml", "namespaced/install/namespace.yaml"):
+        text = (copied / path).read_text()
+        (copied / path).write_text(re.sub(r"(namespace|name): fleet-rollout$", r"\1: other", text, flags=re.MULTILINE))
+    one, other = await built(hub, "namespaced"), await built(hub, copied / "namespaced")
+    assert len(one) == len(other)
+    assert names_of(one) & names_of(other) == set()
+    assert "fleet-rollout-identity.other" in {name for _, _, name in names_of(other)}
+
+
+async def test_an_agent_s_policy_holds_back_the_agent_alone(hub: Any) -> None:
+    """Who brings objects may have been let off (member/cluster-admin): an agent changes nothing of that."""
+    objects, bases = await built(hub, "agent"), await built(hub, "member/base")
+    policies = {(kind, name) for kind, _, name in names_of(objects) if "AdmissionPolicy" in kind}
+    assert len(policies) == 2
+    assert not policies & {(kind, name) for kind, _, name in names_of(bases)}
+    (policy,) = (obj for obj in objects if obj["kind"] == "ValidatingAdmissionPolicy")
+    (condition,) = policy["spec"]["matchConditions"]
+    assert re.findall(r"'(.*?)'", condition["expression"]) == [
+        "system:serviceaccount:fleet-rollout-system:fleet-rollout-agent"
+    ]
+
+
+@pytest.mark.parametrize("folder", INSTALLS)
+async def test_a_drain_takes_one_replica_at_a_time(hub: Any, folder: str) -> None:
+    objects = await built(hub, folder)
+    budgets = {
+        (obj["metadata"]["namespace"], json.dumps(obj["spec"]["selector"])): obj["spec"]["maxUnavailable"]
+        for obj in objects
+        if obj["kind"] == "PodDisruptionBudget"
+    }
+    for deployment in (await deployments(hub, folder)).values():
+        selector, pod = deployment["spec"]["selector"], deployment["spec"]["template"]["spec"]
+        assert budgets[deployment["metadata"]["namespace"], json.dumps(selector)] == 1
+        (spread,) = pod["topologySpreadConstraints"]
+        assert (spread["topologyKey"], spread["labelSelector"]) == ("kubernetes.io/hostname", selector)
 
 
 def instructions() -> list[tuple[str, str]]:
