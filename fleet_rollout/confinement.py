@@ -2,7 +2,7 @@
 
 By Landlock, which asks for no right and works in a restricted Pod, and by a network namespace where the platform lets
 us make one (most container runtimes do not). Linux only; elsewhere, and on old kernels, nothing is taken, and
-`gaps` says so (trust.md section 3: no token, no egress, nothing writable).
+`gaps` says so (docs/security.md: no token, no egress, nothing writable).
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def gaps(version: int, namespaces: bool) -> list[str]:
     if not version:
         found.append("files are readable as far as the process's user may (Linux with Landlock would confine them)")
     if not namespaces:
-        missing = "UDP is" if version >= TCP_VERSION else "the network is"
-        found.append(f"{missing} reachable (the platform allows no network namespace; deny egress by a NetworkPolicy)")
+        missing, newer = ("UDP is", "") if version >= TCP_VERSION else ("the network is", "; Linux 6.7 takes TCP away")
+        found.append(f"{missing} reachable (the platform allows no network namespace{newer})")
     return found
 
 

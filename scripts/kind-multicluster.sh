@@ -8,7 +8,7 @@
 set -euo pipefail
 
 readonly HUB=fleet-hub
-readonly MEMBER_PREFIX=fleet-member
+readonly MEMBER_PREFIX=kurator-member
 readonly IMAGE=ghcr.io/fleet-rollout/fleet-rollout:0.1.0
 readonly NAMESPACE=default
 readonly FLEET=quickstart

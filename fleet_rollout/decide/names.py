@@ -33,7 +33,7 @@ FORCE_KEY = f"{FLUX_PREFIX}/force"
 PRUNE_KEY = f"{FLUX_PREFIX}/prune"
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 
-# Field managers. One writer, one name (docs/decisions/0003).
+# Field managers. One writer, one name (docs/decisions/0002).
 MANAGER_SYNC = "fleet-rollout"
 MANAGER_ROLLOUT = "fleet-rollout-rollout"
 MANAGER_SCALE = "fleet-rollout-scale"

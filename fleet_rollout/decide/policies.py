@@ -1,4 +1,4 @@
-"""Is an admission policy that we rely on in force? (trust.md section 3: a start-up check that bindings exist.)"""
+"""Is an admission policy that we rely on in force? It is looked for at each start (docs/security.md)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What an API server may answer: every answer is checked here before anybody looks into it. Pure.
 
-A member's answers are as foreign as a user's manifests (trust.md, class 10): what is not what was asked for is
-Unreachable, no answer that can be trusted, and never an exception of Python's in the midst of a reconcile.
+A member's answers are as foreign as a user's manifests (docs/reliability.md, class 10): what is not what was asked for
+is Unreachable, no answer that can be trusted, and never an exception of Python's in the midst of a reconcile.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_up_makes_every_cluster_before_anything_is_installed() -> None:
     done = run("up", "--members", "2", "--dry-run")
     assert done.returncode == 0, done.stderr
     created = [line for line in commands(done.stdout) if line.startswith("kind create cluster")]
-    assert [line.split()[4] for line in created] == ["fleet-hub", "fleet-member1", "fleet-member2"]
+    assert [line.split()[4] for line in created] == ["fleet-hub", "kurator-member1", "kurator-member2"]
     assert commands(done.stdout)[:3] == created
 
 
@@ -72,7 +72,7 @@ def test_a_member_s_kubeconfig_becomes_the_secret_that_its_attached_cluster_name
     done = run("up", "--members", "2", "--dry-run")
     lines = commands(done.stdout)
     attached = {d["metadata"]["name"]: d for d in documents(done.stdout) if d["kind"] == "AttachedCluster"}  # type: ignore[index]
-    assert sorted(attached) == ["fleet-member1", "fleet-member2"]
+    assert sorted(attached) == ["kurator-member1", "kurator-member2"]
     for name, cluster in attached.items():
         hub = "kubectl --context kind-fleet-hub --namespace default"
         read = lines.index(f"kind get kubeconfig --internal --name {name}")
@@ -88,7 +88,7 @@ def test_a_member_s_kubeconfig_becomes_the_secret_that_its_attached_cluster_name
 def test_each_member_gets_istio_prometheus_the_gateway_and_rights_and_is_attached_to_the_fleet() -> None:
     done = run("up", "--members", "3", "--dry-run")
     for number in (1, 2, 3):
-        of_member = [line for line in commands(done.stdout) if f"kind-fleet-member{number} " in line]
+        of_member = [line for line in commands(done.stdout) if f"kind-kurator-member{number} " in line]
         assert any(line.startswith("istioctl install") for line in of_member)
         assert any("prometheus.yaml" in line for line in of_member)
         assert any(line.endswith("config/member/cluster-admin") for line in of_member)
@@ -96,7 +96,7 @@ def test_each_member_gets_istio_prometheus_the_gateway_and_rights_and_is_attache
     assert kinds == ["Gateway", "AttachedCluster"] * 3 + ["Fleet"]
     fleet = documents(done.stdout)[-1]
     members = [cluster["name"] for cluster in fleet["spec"]["clusters"]]  # type: ignore[index]
-    assert members == ["fleet-member1", "fleet-member2", "fleet-member3"]
+    assert members == ["kurator-member1", "kurator-member2", "kurator-member3"]
 
 
 def test_flagger_is_installed_only_where_it_runs_the_canaries() -> None:
@@ -109,7 +109,7 @@ def test_flagger_is_installed_only_where_it_runs_the_canaries() -> None:
 
 def test_down_deletes_what_up_made() -> None:
     deleted = [line.split()[-1] for line in commands(run("down", "--members", "2", "--dry-run").stdout)]
-    assert sorted(deleted) == ["fleet-hub", "fleet-member1", "fleet-member2"]
+    assert sorted(deleted) == ["fleet-hub", "kurator-member1", "kurator-member2"]
 
 
 def test_wrong_arguments_are_named() -> None:
