@@ -69,7 +69,7 @@ class Notifier(Model):
 class RolloutEngine(Model):
     """What runs the canaries in the members, and what it takes as given where a Canary says nothing.
 
-    In mode Flagger only the mode is read: Flagger has flags of its own.
+    In modes Agent and Flagger only the mode is read: both have flags of their own.
     """
 
     mode: EngineMode | None = Field(
