@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.stories.test_operating import commands
 
 CONFIG_MAP = yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})
 
@@ -34,12 +37,11 @@ async def test_an_application_whose_status_kurator_writes_is_refused_until_that_
     assert await story.hub.api.items(story.path("clustersyncs")) == []
     assert await story.config_map("m1", "a") is None
 
-    # As the message says.
-    entries = application["metadata"]["managedFields"]
-    left = [entry for entry in entries if (entry["manager"], entry.get("subresource")) != (manager, "status")]
-    assert len(left) < len(entries)
-    operations = [{"op": "replace", "path": "/metadata/managedFields", "value": left}]
-    await write_as(story, "story", "", operations, "application/json-patch+json")
+    # As docs/operating.md says.
+    arguments = shlex.split(commands("managedFields"))[1:]
+    assert "patched" in await story.hub.kubectl(
+        "-n", story.namespace, *("web" if a == "shop" else a for a in arguments)
+    )
     await write_as(story, manager, "", {"metadata": {"labels": {"team": "web"}}}, "application/merge-patch+json")
     await story.applied(await repository.commit_of(), "web-0-attachedcluster-m1")
     await story.condition("Ready", "True")
