@@ -41,6 +41,7 @@ WITHOUT_SCENARIO = {
     "Q19": "labels of the primary's scaler follow the target's, where an option has them copied",
     "Q20": "a ScaledObject's pause is not copied",
     "Q22": "what arrives during a promotion that fails gets no traffic, and stays a new revision",
+    "Q23": "A/B testing where the router cannot tell requests apart is blue/green",
 }
 
 

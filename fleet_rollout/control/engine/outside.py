@@ -22,6 +22,7 @@ from fleet_rollout.decide.canary import alerts, hooks
 from fleet_rollout.decide.canary.addresses import Reach
 from fleet_rollout.decide.canary.effects import Count, Emit, Notify, Severity
 from fleet_rollout.decide.canary.objects import Object, Ref, Routes, Unasked
+from fleet_rollout.decide.canary.strategy import strategy_of
 from fleet_rollout.decide.canary.subject import Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster, Resource
@@ -185,7 +186,7 @@ class Outside:
         counter.labels(
             name=subject.target_name,
             namespace=subject.namespace,
-            deployment_strategy=subject.strategy,
+            deployment_strategy=strategy_of(subject),
             analysis_status="skipped" if effect.skipped else "completed",
             cluster=subject.options.cluster_name,
         ).inc()

@@ -7,8 +7,9 @@ from fleet_rollout.decide.canary.finish import ALL_CANARY, ALL_PRIMARY, promote
 from fleet_rollout.decide.canary.hooks_run import confirm_promotion, confirm_traffic_increase
 from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.canary.run import Ended, Run, Steps
+from fleet_rollout.decide.canary.strategy import can_match, can_mirror, strategy_of
 from fleet_rollout.decide.canary.subject import MOST_WEIGHT
-from fleet_rollout.decide.canary.weights import can_mirror, next_step
+from fleet_rollout.decide.canary.weights import next_step
 
 # What the kubernetes provider, which cannot divide traffic, does when no number of iterations is given.
 ITERATIONS_WITHOUT_TRAFFIC = 10
@@ -17,18 +18,14 @@ ITERATIONS_WITHOUT_TRAFFIC = 10
 def next_iteration_or_weight(run: Run) -> Steps[None]:
     """The step of the Canary's strategy."""
     iterations = run.subject.iterations
-    is_matching = bool(run.subject.match)
-    if run.subject.provider == "kubernetes":
-        if is_matching:
-            yield from run.warning("A/B testing is not supported when using the kubernetes provider")
-            is_matching = False
-        if iterations < 1:
-            iterations = ITERATIONS_WITHOUT_TRAFFIC
-            yield from run.warning("Progressive traffic is not supported when using the kubernetes provider")
-            yield from run.warning(f"Setting canaryAnalysis.iterations: {iterations}")
+    yield from _tell_of_match(run)
+    if run.subject.provider == "kubernetes" and iterations < 1:
+        iterations = ITERATIONS_WITHOUT_TRAFFIC
+        yield from run.warning("Progressive traffic is not supported when using the kubernetes provider")
+        yield from run.warning(f"Setting canaryAnalysis.iterations: {iterations}")
     if iterations < 1:
         yield from _weighted(run)
-    elif is_matching:
+    elif strategy_of(run.subject) == "ab-testing":
         yield from _matching(run, iterations)
     else:
         yield from _blue_green(run, iterations)
@@ -93,13 +90,32 @@ def _count_iteration(run: Run, iterations: int) -> Steps[None]:
     raise Ended
 
 
+def _tell_of_match(run: Run) -> Steps[None]:
+    """A wish for A/B testing that the router cannot fulfil is told, and the rollout is blue/green (Q23)."""
+    subject = run.subject
+    if not subject.match or can_match(subject):
+        return
+    if subject.provider == "kubernetes":
+        yield from run.warning("A/B testing is not supported when using the kubernetes provider")
+    elif subject.iterations > 0 and _is_untouched(run):
+        yield from run.warning(
+            f"A/B testing is not supported here by provider {subject.provider}, "
+            f"and {subject.full_name} is rolled out as blue/green: remove analysis.match"
+        )
+
+
+def _is_untouched(run: Run) -> bool:
+    """Whether this is the first step of the rollout."""
+    return run.routes.canary == 0 and run.iterations == 0
+
+
 def _mirrors(run: Run) -> Steps[bool]:
     """Whether requests are to be mirrored; a wish that the router cannot fulfil is told and passed over (Q7)."""
     if not run.subject.mirror:
         return False
     if can_mirror(run.subject):
         return True
-    if run.routes.canary == 0 and run.iterations == 0:
+    if _is_untouched(run):
         yield from run.warning(
             f"Mirroring is not supported here by provider {run.subject.provider}: remove analysis.mirror"
         )

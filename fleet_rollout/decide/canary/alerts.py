@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fleet_rollout.decide.canary.effects import Notify, Severity
 from fleet_rollout.decide.canary.objects import Ref
+from fleet_rollout.decide.canary.strategy import strategy_of
 from fleet_rollout.decide.canary.subject import CANARY_API, Subject
 
 # A filter lets through its own severity and the graver ones. An empty one is info, as the schema says (Flagger: nothing
@@ -45,9 +46,10 @@ def _of_canary(subject: Subject) -> tuple[Fact, ...]:
 
 def _routing(subject: Subject) -> str:
     written = int(subject.analysis.get("maxWeight") or 0)
-    if subject.strategy == "ab-testing":
+    strategy = strategy_of(subject)
+    if strategy == "ab-testing":
         return "A/B Testing"
-    if subject.strategy == "blue-green":
+    if strategy == "blue-green":
         return "Blue/Green"
     if subject.step_weight > 0:
         return f"Weight step: {subject.step_weight} max: {written}"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 CANARY_API = "flagger.app/v1beta1"
 # Keys that keep Flux from undoing what the engine generates.
@@ -18,8 +18,6 @@ UNTOUCHED_BY_FLUX = {
     "helm.toolkit.fluxcd.io/driftDetection": "disabled",
 }
 MOST_WEIGHT = 100
-
-Strategy = Literal["canary", "blue-green", "ab-testing"]
 
 
 @dataclass(frozen=True)
@@ -179,12 +177,6 @@ class Subject:
     @property
     def mirror(self) -> bool:
         return bool(self.analysis.get("mirror"))
-
-    @property
-    def strategy(self) -> Strategy:
-        if self.iterations > 0:
-            return "ab-testing" if self.match else "blue-green"
-        return "canary"
 
     # Status
 

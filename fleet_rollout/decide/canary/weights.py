@@ -31,10 +31,3 @@ def weights_complaint(subject: Subject) -> str | None:
         f"{subject.full_name} analysis.stepWeights {weights} must rise from step to step within 1 to 100: "
         "for example [5, 20, 50]"
     )
-
-
-def can_mirror(subject: Subject) -> bool:
-    """Whether the router of this Canary can send copies of requests to the new version."""
-    if subject.provider.startswith("gatewayapi:"):
-        return subject.iterations > 0
-    return subject.provider == "istio" and str(subject.service.get("appProtocol") or "").lower() != "tcp"

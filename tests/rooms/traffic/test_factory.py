@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from fleet_rollout.decide.canary.objects import StepFailed
+from fleet_rollout.decide.canary.strategy import can_match
 from fleet_rollout.traffic.factory import router_for
 from fleet_rollout.traffic.router import Routes
 from tests.rooms.traffic.scene import Member, subject
@@ -44,6 +45,13 @@ def test_a_provider_has_its_router(name, kind, api, caplog):
     if api is not None:
         assert router.reads(subject())[0].api_version == api
     assert not [r for r in caplog.records if r.name.startswith("fleet_rollout")]
+
+
+@pytest.mark.parametrize(("name", "kind", "api"), [*NAMES, ("consul", "IstioRouter", None)])
+def test_the_strategies_know_whose_router_tells_requests_apart(name, kind, api):
+    """One that does not would send everybody of an A/B test to the new version."""
+    seeing = {"ContourRouter", "GatewayApiRouter", "GlooRouter", "IstioRouter", "NginxRouter"}
+    assert can_match(subject(provider=name)) is (kind in seeing)
 
 
 @pytest.mark.parametrize("version", ["v1alpha1", "v1alpha2", "v1alpha3"])
