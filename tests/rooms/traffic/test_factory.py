@@ -47,6 +47,13 @@ def test_a_provider_has_its_router(name, kind, api, caplog):
     assert not [r for r in caplog.records if r.name.startswith("fleet_rollout")]
 
 
+@pytest.mark.parametrize("name", [name for name, *_ in NAMES])
+@pytest.mark.parametrize("parts", [{}, {"targetRef": {"apiVersion": "v1", "kind": "Service", "name": "podinfo"}}])
+def test_a_canary_that_says_nothing_of_its_routes_may_go(name, parts):
+    """Whatever the router would need of it: there is nothing to give back."""
+    assert Member().finalize(router_for(name), subject(provider=name, **parts)) == []
+
+
 @pytest.mark.parametrize(("name", "kind", "api"), [*NAMES, ("consul", "IstioRouter", None)])
 def test_the_strategies_know_whose_router_tells_requests_apart(name, kind, api):
     """One that does not would send everybody of an A/B test to the new version."""

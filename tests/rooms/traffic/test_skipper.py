@@ -174,6 +174,11 @@ def test_the_ingress_is_removed_in_the_end():
     assert len(member.objects) == 1
 
 
+def test_a_canary_that_names_no_ingress_may_go():
+    for of in (subject(), subject(ingressRef={}), subject(ingressRef={"kind": "Ingress"})):
+        assert Member(ingress()).finalize(ROUTER, of) == []
+
+
 async def test_on_an_api_server(hands, ns):
     source = ingress(path("podinfo"), path("docs", "/docs"))
     source["metadata"]["namespace"] = ns
