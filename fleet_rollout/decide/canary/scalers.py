@@ -28,7 +28,9 @@ def reads(subject: Subject) -> list[Ref]:
 
 
 def target_scaler_ref(subject: Subject) -> Ref | None:
-    """Where the target's autoscaler is."""
+    """Where the target's autoscaler is. Knative scales its Services itself."""
+    if subject.is_knative:
+        return None
     named = subject.spec.get("autoscalerRef") or {}
     version = API_VERSIONS.get(named.get("kind", ""))
     return Ref(version, named["kind"], subject.namespace, named["name"]) if version else None

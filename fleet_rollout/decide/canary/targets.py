@@ -58,7 +58,8 @@ def reads(subject: Subject, target: Mapping[str, Any]) -> list[Ref]:
     if subject.is_knative:
         return [first, *knative.reads(subject, target)]
     if subject.target_kind == "Service":
-        return [first, service_target.primary_ref(subject), service_target.canary_ref(subject)]
+        copies = [service_target.primary_ref(subject), service_target.canary_ref(subject)]
+        return [first, *copies, *scalers.reads(subject)]
     return [
         first,
         workload.primary_ref(subject),

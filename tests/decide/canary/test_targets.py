@@ -8,7 +8,7 @@ import pytest
 
 from fleet_rollout.decide.canary import scalers, services, spec_hash, targets, tracking
 from fleet_rollout.decide.canary.effects import Fingerprint
-from fleet_rollout.decide.canary.objects import StepFailed
+from fleet_rollout.decide.canary.objects import Ref, StepFailed
 from fleet_rollout.decide.canary.subject import EngineOptions
 from tests.decide.canary.workloads import (
     FLAGGER_ID,
@@ -134,6 +134,45 @@ def test_scalers_are_read_too():
     about = subject(autoscalerRef={"kind": "HorizontalPodAutoscaler", "name": "podinfo"})
     read = targets.reads(about, deployment())
     assert set(scalers.reads(about)) <= set(read)
+
+
+HPA = live_object(
+    "autoscaling/v2",
+    "HorizontalPodAutoscaler",
+    "podinfo",
+    spec={"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "maxReplicas": 4},
+)
+SCALED = live_object("keda.sh/v1alpha1", "ScaledObject", "podinfo", spec={"scaleTargetRef": {"name": "podinfo"}})
+
+
+@pytest.mark.parametrize("scaler", [HPA, SCALED], ids=["HPA", "KEDA"])
+@pytest.mark.parametrize(("version", "copied"), [("v1", True), (KNATIVE, False)])
+def test_a_service_may_name_an_autoscaler(version, copied, scaler):
+    """As Flagger: a copy for the primary of a plain Service. Knative scales by itself; what is named stays as it is."""
+    about = subject("Service", api_version=version, autoscalerRef={"kind": scaler["kind"], "name": "podinfo"})
+    member = Member(plain_service() if copied else knative_service(), knative_revision(), scaler)
+    for verb in (
+        scalers.create_scaler,
+        scalers.pause_scaler,
+        scalers.resume_scaler,
+        targets.scale_up,
+        scalers.sync_scaler,
+        scalers.pause_scaler,
+        scalers.resume_scaler,
+        targets.revert_target,
+    ):
+        member.carry_out(verb(about, member.live(about)))
+    ref = Ref(scaler["apiVersion"], scaler["kind"], "test", "podinfo")
+    assert member.objects[ref]["spec"] == scaler["spec"]
+    assert (ref._replace(name="podinfo-primary") in member.objects) is copied
+
+
+@pytest.mark.parametrize("version", ["v1", KNATIVE])
+def test_an_autoscaler_that_is_gone_holds_up_no_deletion(version):
+    about = subject("Service", api_version=version, autoscalerRef={"kind": "ScaledObject", "name": "podinfo"})
+    member = Member(plain_service() if version == "v1" else knative_service(), knative_revision())
+    assert scalers.resume_scaler(about, member.live(about)) == []
+    assert targets.revert_target(about, member.live(about)) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
