@@ -56,7 +56,8 @@ class KnativeRouter:
         return Moved(update(service, spec=over(spec, {"traffic": traffic})), {})
 
     def finalize(self, subject: Subject, live: Live) -> list[Write]:
-        service = live[_ref(subject)]
+        """A Knative Service of that name which is not the target is another Canary's."""
+        service = live[_ref(subject)] if subject.is_knative else None
         return [] if service is None else update(service, Labelled(annotations={PRIMARY_REVISION: None}))
 
 

@@ -17,6 +17,28 @@ API_VERSION = "serving.knative.dev/v1"
 PRIMARY_REVISION = "flagger.app/primary-revision"
 
 
+def complaint(subject: Subject) -> str | None:
+    """Why target and provider do not go together, and what mends it; None where they do.
+
+    Knative routes its own Services alone, and of those nothing is made that another provider could route to.
+    """
+    canary, is_routed = f"Canary {subject.full_name}", subject.provider == "knative"
+    if subject.is_knative and not is_routed:
+        return (
+            f"{canary} names a Knative Service in spec.targetRef, to which provider {subject.provider} cannot route; "
+            "write spec.provider: knative"
+        )
+    if is_routed and not subject.is_knative:
+        target = f"{subject.target_kind.lower()} {subject.target}"
+        return (
+            f"{canary} has provider knative, which routes Services of {API_VERSION} alone, and not {target}; "
+            "write another spec.provider, or name a Knative Service in spec.targetRef"
+        )
+    if subject.is_knative and subject.spec.get("autoscalerRef"):
+        return f"{canary} has spec.autoscalerRef, but Knative scales its Services itself; take spec.autoscalerRef out"
+    return None
+
+
 def target_ref(subject: Subject) -> Ref:
     return Ref(API_VERSION, "Service", subject.namespace, subject.target_name)
 

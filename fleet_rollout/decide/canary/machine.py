@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fleet_rollout.decide.canary import finish, hooks_run
+from fleet_rollout.decide.canary import finish, hooks_run, knative
 from fleet_rollout.decide.canary.advance import next_iteration_or_weight, promotion_step
 from fleet_rollout.decide.canary.change import has_returned, is_new_revision, names_changed
 from fleet_rollout.decide.canary.checks import in_order
@@ -50,10 +50,12 @@ def respect_suspension(run: Run) -> Steps[None]:
 
 
 def inspect(run: Run) -> Steps[None]:
-    """Target, label and ports; everything that follows needs them.
+    """Target, label and ports; everything that follows needs them. A target that cannot be routed is left as it is.
 
     Another engine's names of the revisions have been replaced by ours then, which is not a change of the revision.
     """
+    if problem := knative.complaint(run.subject):
+        raise StepFailed(problem)
     run.subject = yield Do.INSPECT
     run.status.update((name, value) for name, value in run.subject.status.items() if name in ADOPTED)
 
@@ -314,6 +316,7 @@ def _give_back(run: Run) -> Steps[None]:
         return
     yield Do.RESUME_SCALER
     yield Do.REVERT_TARGET
-    yield Do.CANARY_READY
+    if not run.subject.is_knative:  # which was never scaled, and whose traffic stays where it is
+        yield Do.CANARY_READY
     yield Do.REVERT_APEX
     yield Do.REVERT_ROUTES

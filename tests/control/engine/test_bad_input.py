@@ -116,6 +116,37 @@ async def test_a_missing_autoscaler_is_named(scene: Scene) -> None:
     await recovers(scene)
 
 
+async def test_a_service_with_an_autoscaler_is_taken_up_and_let_go(scene: Scene) -> None:
+    """A Service has nothing to scale, but whoever names an autoscaler beside it gets a copy, as with Flagger."""
+    service = {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}
+    await scene.api.create(f"/api/v1/namespaces/{scene.namespace}/services", service)
+    scaler = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"}}
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    await scene.apply({**scaler, "spec": {"scaleTargetRef": target, "maxReplicas": 2}}, "horizontalpodautoscalers")
+    made = canary(scene.namespace)
+    made["spec"] |= {
+        "targetRef": {"apiVersion": "v1", "kind": "Service", "name": "web"},
+        "autoscalerRef": {"apiVersion": scaler["apiVersion"], "kind": scaler["kind"], "name": "web"},
+        "revertOnDeletion": True,
+    }
+    await scene.apply(made, "canaries")
+    await recovers(scene)
+    scalers = f"/apis/autoscaling/v2/namespaces/{scene.namespace}/horizontalpodautoscalers"
+    assert (await scene.api.get(f"{scalers}/web-primary"))["spec"]["maxReplicas"] == 2
+    await scene.api.delete(scene.path())
+    assert (await told(scene))[-1] == "Normal Terminated canary web.NS"
+
+
+async def test_a_target_that_its_provider_cannot_route_is_told_and_let_go(scene: Scene) -> None:
+    await scene.bring(spec={"provider": "knative", "revertOnDeletion": True})
+    assert (await told(scene))[-1] == (
+        "Warning Canary web.NS has provider knative, which routes Services of serving.knative.dev/v1 alone, and not "
+        "deployment web.NS; write another spec.provider, or name a Knative Service in spec.targetRef"
+    )
+    await scene.api.delete(scene.path())
+    assert (await told(scene))[-1] == "Normal Terminated canary web.NS"
+
+
 # Ports
 
 

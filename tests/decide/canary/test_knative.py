@@ -6,6 +6,7 @@ import pytest
 
 from fleet_rollout.decide.canary import knative, targets
 from fleet_rollout.decide.canary.objects import StepFailed
+from fleet_rollout.decide.canary.subject import EngineOptions
 from tests.decide.canary.workloads import Member, live_object, put, subject
 
 API = "serving.knative.dev/v1"
@@ -14,6 +15,44 @@ ANNOTATION = "flagger.app/primary-revision"
 
 def about(phase=""):
     return subject("Service", api_version=API, provider="knative", status={"phase": phase})
+
+
+NEVER_SCALED = "Canary podinfo.test has spec.autoscalerRef, but Knative scales its Services itself"
+ELSEWHERE = "Canary podinfo.test has provider knative, which routes Services of serving.knative.dev/v1 alone, and not"
+OTHER = "write another spec.provider, or name a Knative Service in spec.targetRef"
+SCALER = {"kind": "HorizontalPodAutoscaler", "name": "podinfo"}
+
+
+def unroutable(provider):
+    return (
+        f"Canary podinfo.test names a Knative Service in spec.targetRef, to which provider {provider} cannot route; "
+        "write spec.provider: knative"
+    )
+
+
+@pytest.mark.parametrize(
+    ("who", "told"),
+    [
+        (about(), None),
+        (subject("Service", api_version=API, options=EngineOptions(mesh_provider="knative")), None),
+        (subject("Service", api_version="v1"), None),
+        (subject("Service", api_version="v1", autoscalerRef=SCALER), None),
+        (subject(), None),
+        (subject("Service", api_version=API), unroutable("istio")),
+        (subject("Service", api_version=API, provider="kubernetes"), unroutable("kubernetes")),
+        (subject("Service", api_version=API, autoscalerRef=SCALER), unroutable("istio")),
+        (subject(provider="knative"), f"{ELSEWHERE} deployment podinfo.test; {OTHER}"),
+        (subject("DaemonSet", provider="knative"), f"{ELSEWHERE} daemonset podinfo.test; {OTHER}"),
+        (subject("Service", api_version="v1", provider="knative"), f"{ELSEWHERE} service podinfo.test; {OTHER}"),
+        (subject(options=EngineOptions(mesh_provider="knative")), f"{ELSEWHERE} deployment podinfo.test; {OTHER}"),
+        (
+            subject("Service", api_version=API, provider="knative", autoscalerRef=SCALER),
+            f"{NEVER_SCALED}; take spec.autoscalerRef out",
+        ),
+    ],
+)
+def test_target_and_provider_have_to_go_together(who, told):
+    assert knative.complaint(who) == told
 
 
 def service(latest="podinfo-00002", promoted=None, **metadata):

@@ -141,6 +141,30 @@ def test_deletion_gives_everything_back_in_order() -> None:
     assert any(isinstance(effect, WriteStatus) and effect.changes["phase"] == "Terminating" for effect in effects)
 
 
+KNATIVE = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "web"}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"targetRef": KNATIVE},
+        {"provider": "knative"},
+        {"targetRef": KNATIVE, "provider": "knative", "autoscalerRef": {"kind": "ScaledObject", "name": "web"}},
+    ],
+)
+def test_a_target_that_its_provider_cannot_route_is_left_as_it_is_and_let_go(spec: dict[str, Any]) -> None:
+    raw = canary(revertOnDeletion=True, **spec)
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(100, 0)))
+    assert [effect for effect in effects if not isinstance(effect, Emit)] == [Do.HOLD]
+    assert len(said(effects)) == 1
+    assert Do.RELEASE in drive(terminate(raw, EngineOptions(), NOW), world(raw, Routes(100, 0)))
+
+
+def test_a_knative_service_that_is_not_ready_holds_up_no_deletion() -> None:
+    raw = canary({"phase": "Terminating"}, targetRef=KNATIVE, provider="knative")
+    assert Do.RELEASE in drive(terminate(raw, EngineOptions(), NOW), failing(raw, Do.CANARY_READY))
+
+
 def failing(raw: dict[str, Any], step: Do) -> Answer:
     usual = world(raw, Routes(100, 0))
 

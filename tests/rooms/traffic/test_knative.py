@@ -150,6 +150,12 @@ def test_what_is_not_there():
             act(ROUTER, CANARY)
 
 
+def test_a_service_that_is_not_the_target_stays_as_it_is():
+    member = started()
+    other = subject(provider="knative")
+    assert member.finalize(ROUTER, other) == []
+
+
 def test_the_annotation_is_removed_in_the_end():
     member = Member(service(annotations={"x": "y"}))
     member.reconcile(ROUTER, CANARY)
