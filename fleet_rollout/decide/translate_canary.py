@@ -73,8 +73,11 @@ def commands(rollout: RolloutConfig) -> list[str]:
 
 
 def autoscaler_ref(rollout: RolloutConfig, scalers: Sequence[Mapping[str, Any]]) -> Object | None:
-    """The autoscaler that targets the workload, so that the promoted copy gets one too; KEDA's where KEDA made it."""
-    if not rollout.autoscaler:
+    """The autoscaler that targets the workload, so that the promoted copy gets one too; KEDA's where KEDA made it.
+
+    Knative scales its Services itself.
+    """
+    if not rollout.autoscaler or rollout.traffic_routing_provider == "knative":
         return None
     for scaler in sorted(scalers, key=lambda each: str(each["metadata"]["name"])):
         if _targets(scaler["spec"].get("scaleTargetRef") or {}, rollout):

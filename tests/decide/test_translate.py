@@ -393,6 +393,13 @@ def test_an_autoscaler_of_the_workload_is_named_so_that_the_primary_scales(scale
     assert "autoscalerRef" not in canary(rollout(autoscaler=False), live)["spec"]
 
 
+def test_of_a_knative_service_no_autoscaler_is_named():
+    """Neither engine takes such a Canary."""
+    workload = {"apiVersion": "serving.knative.dev/v1", "kind": "Service"}
+    live = Live(scalers=[scaler("a", kind="Service", api_version="serving.knative.dev/v1")])
+    assert "autoscalerRef" not in canary(rollout("knative", workload=workload), live)["spec"]
+
+
 def problem(found):
     assert found.objects == ()
     assert found.ingress is None
