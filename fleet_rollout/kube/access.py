@@ -34,7 +34,9 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # A kubeconfig is five deep. libyaml's composer overflows the stack, and the process ends, where it is very deep.
 DEEPEST = 50
 MOST_DIRECTIVES = 10
-DIRECTIVE = re.compile(rb"^%", re.MULTILINE)
+# Wherever it stands: YAML begins a line after a carriage return, and after three characters of Unicode, as well.
+DIRECTIVE = b"%TAG"
+MOST_MERGES = 100
 SEXAGESIMAL = re.compile(rb"(?::[0-9_]{1,3}){50}")
 FLAG = "or start the controller with --allow-insecure-kubeconfig"
 
@@ -216,7 +218,7 @@ class _Kubeconfig:
         try:
             self._refuse_bombs(text)
             document = yaml.load(text, LOADER)  # noqa: S506
-        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)  # the error's own text may quote a credential
             place = f" (line {mark.line + 1})" if mark is not None else ""
             raise Terminal(INVALID, f"{self._name}: kubeconfig: not YAML{place}") from error
@@ -227,11 +229,14 @@ class _Kubeconfig:
     def _refuse_bombs(self, text: bytes) -> None:
         """Depth overflows libyaml's stack; a few aliases of aliases, merged, are a billion keys.
 
-        Directives, and numbers to the base of sixty, take a time that is the square of their number or length.
+        Directives, merges, and numbers to the base of sixty take a time that is the square of their number or length.
+        They are looked for in UTF-8, which kubectl writes; libyaml would read UTF-16 as well.
         """
-        if len(DIRECTIVE.findall(text)) > MOST_DIRECTIVES or SEXAGESIMAL.search(text):
+        if not _is_utf8(text):
+            raise Terminal(INVALID, f"{self._name}: kubeconfig: not UTF-8 text; save it as UTF-8")
+        if text.count(DIRECTIVE) > MOST_DIRECTIVES or SEXAGESIMAL.search(text):
             raise ValueError("takes too long to read")
-        depth = 0
+        depth = merges = 0
         for event in yaml.parse(text, LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
@@ -240,6 +245,9 @@ class _Kubeconfig:
                 raise self._odd(event, "an alias", "write out what it stands for")
             if getattr(event, "tag", None) is not None:
                 raise self._odd(event, "a tag", "leave it out, and put text in quotes")
+            merges += isinstance(event, yaml.ScalarEvent) and event.value == "<<"
+            if merges > MOST_MERGES:
+                raise ValueError("takes too long to read")
 
     def _odd(self, event: yaml.Event, what: str, fix: str) -> Terminal:
         assert event.start_mark is not None, "PyYAML marks what it has read"
@@ -264,6 +272,13 @@ class _Kubeconfig:
         if value is not None and not isinstance(value, str):
             raise self.invalid(section, field, "is not text; put it in quotes")
         return value or None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        return "\0" not in text.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def _address(text: str) -> SplitResult:

@@ -30,6 +30,8 @@ DEPTH_LIMIT = 200
 ALIAS_LIMIT = 100_000
 # libyaml compares each with all before it, and lets no other thread run meanwhile: 32,000 take 12 s.
 MOST_TAG_DIRECTIVES = 1000
+# PyYAML moves all that comes after each in its mapping: 100,000 take 8 s.
+MOST_MERGES = 10_000
 TAG_DIRECTIVE = re.compile(rb"%\0?T\0?A\0?G")
 # `password: !s3cret` has that tag.
 QUOTED_TAG = re.compile(r"the tag '.*'", re.DOTALL)
@@ -169,11 +171,14 @@ def _measure(events: Iterator[yaml.Event], where: str, ledger: Ledger) -> None:
     """Enter the values of each document into the ledger; raise before there are too many."""
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
-    size = expanded = 0
+    size = expanded = merges = 0
     for number, event in enumerate(events):
         if isinstance(event, yaml.ScalarEvent):
             values = 1 + len(event.value) // TEXT
             size += values
+            merges += event.value == "<<"
+            if merges > MOST_MERGES:
+                raise invalid(where, f"more than {MOST_MERGES} merges")
             if event.anchor:
                 sizes[event.anchor] = values
             if "Secret" in event.value and SECRET.search(event.value):

@@ -160,13 +160,21 @@ def merge_bomb():
     return "\n".join(["a0: &a0 {x: 1}", *levels]).encode()
 
 
+def directives(line_break: str, encoding: str = "utf-8") -> bytes:
+    """More %TAG lines than libyaml reads in a minute: it compares each with all before it."""
+    lines = (f"%TAG !{number}! a:" for number in range(50_000))
+    return line_break.join([*lines, "---", "a: b", ""]).encode(encoding)
+
+
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
         (b"", "not an object"),
         (b"- a\n", "not an object"),
         (b"token: " + SECRET.encode() + b"\n  bad: [", "not YAML (line 2)"),
-        (b"\xff\xfe\x00" + SECRET.encode(), "not YAML"),
+        (b"\xff\xfe\x00" + SECRET.encode(), "kubeconfig: not UTF-8 text; save it as UTF-8"),
+        (kubeconfig().decode().encode("utf-16"), "not UTF-8 text"),
+        (kubeconfig().decode().encode("utf-16-be"), "not UTF-8 text"),
         (b"[" * 20_000, "not YAML"),
         (b"a: " + b"[" * 500_000 + b"]" * 500_000, "not YAML"),
         (b"\n".join(b"%*sa:" % (depth, b"") for depth in range(2_000)), "not YAML"),
@@ -174,7 +182,9 @@ def merge_bomb():
         (b"a: !!bool x", "kubeconfig: a tag in line 1; leave it out, and put text in quotes"),
         (b"a: " + b":".join([b"1"] * 500_000), "not YAML"),
         (b"a: !!int " + b":".join([b"1"] * 500_000), "not YAML"),
-        (b"".join(b"%%TAG !%d! a:\n" % number for number in range(100_000)) + b"---\na: b\n", "not YAML"),
+        *((directives(line_break), "not YAML") for line_break in ("\n", "\r", "\r\n", "\x85", "\u2028", "\u2029")),
+        (directives("\n", "utf-16"), "not UTF-8 text"),
+        (b"<<: {}\n" * 100_000, "not YAML"),
         (kubeconfig(**{"current-context": ""}), "current-context is empty"),
         (kubeconfig(**{"current-context": "absent"}), "contexts has no entry"),
         (kubeconfig(users=[]), "users has no entry"),
@@ -196,6 +206,12 @@ def test_malformed_content_is_named(text, fact):
     error = refusal(text)
     assert error.reason == "KubeconfigInvalid"
     assert fact in error.message
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbf" + kubeconfig(), b"# 100 %\n%YAML 1.1\n---\n" + kubeconfig()])
+def test_what_kubectl_reads_as_well_is_accepted(text):
+    """A UTF-8 mark at the beginning, as some editors write it, and a directive."""
+    assert connection_from_kubeconfig(NAME, text, allow_insecure=False).server == "https://10.0.0.1:6443"
 
 
 def test_an_expired_client_certificate_is_named():

@@ -77,6 +77,19 @@ def test_merge_keys_are_followed_and_may_be_overridden():
     ]
 
 
+def test_merge_keys_are_counted():
+    with pytest.raises(Terminal, match="more than 10000 merges"):
+        documents.load(b"<<: {}\n" * 10_001, "x")
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\x85", "\u2028"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+def test_tag_directives_are_counted_on_every_line_that_yaml_knows(line_break, encoding):
+    text = line_break.join([*(f"%TAG !{number}! a:" for number in range(1001)), "---", "a", ""])
+    with pytest.raises(Terminal, match="more than 1000 %TAG directives"):
+        documents.load(text.encode(encoding), "x")
+
+
 def test_aliases_may_stand_for_much_but_not_for_everything():
     row = b"a: &a [" + b"x," * 1000 + b"]\nb: ["
     assert len(documents.load(row + b"*a," * 90 + b"]\n", "x")[0]["b"]) == 90
