@@ -63,12 +63,12 @@ class MemberReconciler:
         self._was_ready[key] = is_ready
         if is_ready:
             self._canaries.look_around((key.namespace, ClusterReference(kind=kind, name=name)))
-        if is_ready and key not in self._cleared:
-            await self._clear(key, kind, name)
-        elif not is_ready:
-            self._cleared.discard(key)
         settings = self._world.settings
         seconds = settings.member_check_interval if is_ready else UNREACHABLE_CHECK
+        if is_ready and key not in self._cleared:
+            seconds = await self._clear(key, kind, name)
+        elif not is_ready:
+            self._cleared.discard(key)
         return jittered(seconds, settings.interval_jitter, random.random())  # noqa: S311
 
     async def _check(self, kind: str, name: str, namespace: str, obj: dict[str, Any]) -> FleetRolloutError | None:
@@ -100,11 +100,14 @@ class MemberReconciler:
                 self._world.recorder.warning(obj, failure.reason, failure.message)
             await self._writes.status(ATTACHED_CLUSTERS, obj, status.dump())
 
-    async def _clear(self, key: Key, kind: str, name: str) -> None:
-        """Prune what was left on it while it was lost; once is enough while it stays."""
+    async def _clear(self, key: Key, kind: str, name: str) -> float:
+        """Prune what was left on it while it was lost; once is enough while it stays. Seconds until the next check."""
         cluster = self._world.members.ready(kind, name, key.namespace).cluster
-        if await self._orphans.resume(key.namespace, kind, name, cluster):
-            self._cleared.add(key)
+        again = await self._orphans.resume(key.namespace, kind, name, cluster)
+        if again is not None:
+            return again
+        self._cleared.add(key)
+        return self._world.settings.member_check_interval
 
     def _wake(self, key: Key, kind: str, name: str) -> None:
         """What waited for this member goes on; what is under way in one that is lost says so."""

@@ -14,9 +14,9 @@ from fleet_rollout.control.removals import Removals
 from fleet_rollout.control.targets import PLURALS, Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
 from fleet_rollout.decide.metadata import Owner
-from fleet_rollout.errors import FleetRolloutError, Transient
+from fleet_rollout.errors import FleetRolloutError, Transient, Waiting
 from fleet_rollout.kube.client import Cluster
-from fleet_rollout.kube.errors import kube_errors
+from fleet_rollout.kube.errors import Unreachable, kube_errors
 from fleet_rollout.kube.prune import Pruner
 from fleet_rollout_api.cluster_sync import ClusterReference, InventoryEntry, RolloutRecord
 
@@ -74,12 +74,14 @@ class Orphans:
         for place, _ in found:
             await self._records.strike(place)
 
-    async def resume(self, namespace: str, kind: str, cluster_name: str, cluster: Cluster) -> bool:
-        """Prune what is recorded for a member that answers again, then drop the record; False where some is left.
+    async def resume(self, namespace: str, kind: str, cluster_name: str, cluster: Cluster) -> float | None:
+        """Prune what is recorded for a member that answers again, then drop the record.
 
-        What cannot be pruned is told of in an Event of the cluster, and holds up no other.
+        Seconds until the next try where some is left. What cannot be pruned is told of in an Event of the cluster, and
+        holds up no other, unless the member is lost again.
         """
         reference = ClusterReference(kind=kind, name=cluster_name)
+        again = self._world.settings.member_check_interval
         waiting: set[str] = set()
         for place in await self._records.places(namespace, reference):
             left = await self._records.read(place)
@@ -87,16 +89,21 @@ class Orphans:
                 continue
             try:
                 is_settled = await self._is_settled(place, left, cluster)
+            except Waiting as wait:  # somebody has written in between: nothing has failed
+                is_settled = False
+                again = again if wait.retry_after is None else min(again, wait.retry_after)
             except FleetRolloutError as error:
                 is_settled = False
                 message = f"what ClusterSync/{namespace}/{left['name']} has left here stays: {error.message}"
                 obj = self._world.store.get(PLURALS[kind], Key(namespace, cluster_name))
                 self._world.recorder.warning(obj, error.reason, message)
+                if isinstance(error.__cause__, Unreachable):
+                    return again
             if is_settled:
                 await self._records.strike(place)
             else:
                 waiting.add(left["name"])
-        return not waiting
+        return again if waiting else None
 
     async def _is_settled(self, place: Place, left: Left, cluster: Cluster) -> bool:
         """Whether nothing of it is left, or a ClusterSync of the same name has it now."""

@@ -11,10 +11,12 @@ from fleet_rollout.control.orphan_records import Left, Place
 from fleet_rollout.control.orphans import Orphans
 from fleet_rollout.control.store import Store
 from fleet_rollout.control.world import ATTACHED_CLUSTERS, World
-from fleet_rollout.errors import Transient
+from fleet_rollout.errors import Transient, Waiting
 from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.errors import Unreachable, kube_errors
 from fleet_rollout.settings import Settings
 
+SETTINGS = Settings()
 M1 = {"metadata": {"name": "m1", "namespace": "shop"}}
 
 
@@ -35,25 +37,68 @@ class Records:
         del self.left[place]
 
 
-async def test_what_cannot_be_pruned_is_told_of_and_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, told = Store(), []
+@pytest.fixture
+def told() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def store() -> Store:
+    store = Store()
     store.replace_all(ATTACHED_CLUSTERS.plural, [M1], "1")
+    return store
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+@pytest.fixture
+def orphans(store: Store, told: list[Any], records: Records, monkeypatch: pytest.MonkeyPatch) -> Orphans:
     recorder = SimpleNamespace(warning=lambda obj, *said: told.append((obj["metadata"]["name"], *said)))
-    orphans = Orphans(cast(World, SimpleNamespace(store=store, recorder=recorder, hub=None, settings=Settings())))
-    records = Records()
-    is_refused = True
+    orphans = Orphans(cast(World, SimpleNamespace(store=store, recorder=recorder, hub=None, settings=SETTINGS)))
+    monkeypatch.setattr(orphans, "_records", records)
+    return orphans
+
+
+async def resumed(orphans: Orphans, failures: dict[str, Exception]) -> float | None:
+    """Seconds until the next try, where the removal of what `failures` names fails so."""
 
     async def is_settled(place: Place, left: Left, cluster: Cluster) -> bool:
-        if left["name"] == "a" and is_refused:
-            raise Transient("PruneFailed", "ConfigMap/shop/x delete: forbidden")
+        if left["name"] in failures:
+            with kube_errors("PruneFailed", "AttachedCluster/m1"):
+                raise failures[left["name"]]
         return True
 
-    monkeypatch.setattr(orphans, "_records", records)
-    monkeypatch.setattr(orphans, "_is_settled", is_settled)
-    assert not await orphans.resume("shop", "AttachedCluster", "m1", cast(Cluster, None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orphans, "_is_settled", is_settled)
+        return await orphans.resume("shop", "AttachedCluster", "m1", cast(Cluster, None))
+
+
+async def test_what_cannot_be_pruned_is_told_of_and_holds_up_nothing(
+    orphans: Orphans, records: Records, told: list[Any]
+) -> None:
+    refusal = Transient("PruneFailed", "ConfigMap/shop/x delete: forbidden")
+    assert await resumed(orphans, {"a": refusal}) == SETTINGS.member_check_interval
     assert set(records.left.values()) == {"a"}
     said = "what ClusterSync/shop/a has left here stays: ConfigMap/shop/x delete: forbidden"
     assert told == [("m1", "PruneFailed", said)]
-    is_refused = False
-    assert await orphans.resume("shop", "AttachedCluster", "m1", cast(Cluster, None))
+    assert await resumed(orphans, {}) is None
     assert not records.left
+
+
+async def test_a_write_in_between_is_looked_at_again_soon_and_not_told_of(
+    orphans: Orphans, records: Records, told: list[Any]
+) -> None:
+    conflict = Waiting("RolloutRemovalFailed", "the object has been modified; looking again", retry_after=0.1)
+    assert await resumed(orphans, {"a": conflict, "b": Waiting("X", "y")}) == 0.1
+    assert not told
+    assert set(records.left.values()) == {"a", "b"}
+
+
+async def test_a_member_that_is_lost_again_is_told_of_once(orphans: Orphans, records: Records, told: list[Any]) -> None:
+    lost = Unreachable("AttachedCluster/m1", "connection refused", maybe_sent=False)
+    assert await resumed(orphans, {"a": lost, "b": lost}) == SETTINGS.member_check_interval
+    assert [reason for _, reason, _ in told] == ["PruneFailed"]
+    assert set(records.left.values()) == {"a", "b"}
