@@ -29,6 +29,7 @@ class Orphans:
         self._records = OrphanRecords(world)
         self._targets = Targets(world)
         self._removals = Removals(world, self._targets, None)
+        self._looked_for: dict[Key, str] = {}  # UID of the ClusterSync for which there was nothing
 
     async def record(self, draft: Draft, *, keeps_objects: bool) -> None:
         """Write down what `draft` leaves behind. Precedes the removal of its finalizer.
@@ -55,8 +56,13 @@ class Orphans:
         self._world.recorder.warning(draft.obj, "Orphaned", message)
 
     async def adopt(self, draft: Draft) -> None:
-        """Take over what an earlier ClusterSync of this name left: into the status first, then off the record."""
+        """Take over what an earlier ClusterSync of this name left: into the status first, then off the record.
+
+        It is on record before its name is free for another, whoever led then: where there is nothing, nothing comes.
+        """
         key, cluster = draft.key, draft.sync.spec.cluster
+        if self._looked_for.get(key) == draft.sync.metadata.uid:
+            return
         found: list[tuple[Place, Left]] = []
         for place in await self._records.places(key.namespace, cluster, key):
             left = await self._records.read(place)
@@ -65,6 +71,7 @@ class Orphans:
             if left["application"] == draft.sync.spec.application:  # what is another's goes before ours may come
                 found.append((place, left))
         if not found:
+            self._looked_for[key] = draft.sync.metadata.uid
             return
         entries = {entry.id: entry for _, left in found for entry in _entries(left)}
         rollouts = (_rollout(left) for _, left in found)
@@ -73,6 +80,10 @@ class Orphans:
         await draft.write()
         for place, _ in found:
             await self._records.strike(place)
+
+    def forget(self, key: Key) -> None:
+        """The ClusterSync is gone."""
+        self._looked_for.pop(key, None)
 
     async def resume(self, namespace: str, kind: str, cluster_name: str, cluster: Cluster) -> float | None:
         """Prune what is recorded for a member that answers again, then drop the record.

@@ -65,6 +65,7 @@ class SyncReconciler:
             self._memory.pop(key, None)
             self._rollouts.forget(key)
             self._objects.forget(key)
+            self._orphans.forget(key)
             return None
         draft = self._draft(obj)
         if draft.sync.metadata.deletion_timestamp:

@@ -7,6 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from fleet_rollout.control.draft import Draft
+from fleet_rollout.control.leftovers import stand_in
+from fleet_rollout.control.loop import Key
 from fleet_rollout.control.orphan_records import Left, Place
 from fleet_rollout.control.orphans import Orphans
 from fleet_rollout.control.store import Store
@@ -15,6 +18,7 @@ from fleet_rollout.errors import Transient, Waiting
 from fleet_rollout.kube.client import Cluster
 from fleet_rollout.kube.errors import Unreachable, kube_errors
 from fleet_rollout.settings import Settings
+from fleet_rollout_api.cluster_sync import ClusterReference, InventoryEntry
 
 SETTINGS = Settings()
 M1 = {"metadata": {"name": "m1", "namespace": "shop"}}
@@ -25,13 +29,16 @@ class Records:
 
     def __init__(self) -> None:
         self.left = {Place(f"{name}-{part}", "left.json"): name for name, part in (("a", 0), ("a", 1), ("b", 0))}
+        self.lists = 0
 
     async def places(self, *_: Any) -> list[Place]:
+        self.lists += 1
         return list(self.left)
 
     async def read(self, place: Place) -> Left:
         cluster = {"kind": "AttachedCluster", "name": "m1"}
-        return {"name": self.left[place], "namespace": "shop", "cluster": cluster}
+        left = {"name": self.left[place], "namespace": "shop", "cluster": cluster, "application": "web"}
+        return left | {"entries": [{"id": "x", "v": "v1"}], "rollout": None}
 
     async def strike(self, place: Place) -> None:
         del self.left[place]
@@ -102,3 +109,40 @@ async def test_a_member_that_is_lost_again_is_told_of_once(orphans: Orphans, rec
     assert await resumed(orphans, {"a": lost, "b": lost}) == SETTINGS.member_check_interval
     assert [reason for _, reason, _ in told] == ["PruneFailed"]
     assert set(records.left.values()) == {"a", "b"}
+
+
+class Drafted:
+    """The draft of a ClusterSync without an inventory."""
+
+    def __init__(self, uid: str) -> None:
+        self.key = Key("shop", "a")
+        sync = stand_in(self.key, "web", ClusterReference(kind="AttachedCluster", name="m1"))
+        self.sync = sync.model_copy(update={"metadata": sync.metadata.model_copy(update={"uid": uid})})
+        self.taken: list[str] = []
+
+    async def keep_inventory(self, entries: list[InventoryEntry]) -> None:
+        self.taken = [entry.id for entry in entries]
+
+    def change(self, **_: Any) -> None:
+        """Nothing to see."""
+
+    async def write(self) -> None:
+        """Nothing to see."""
+
+
+async def test_what_was_left_is_looked_for_once_for_each_cluster_sync(orphans: Orphans, records: Records) -> None:
+    """A build that keeps failing asks for it at each try, and costs a list of ConfigMaps no more than once."""
+
+    async def adopted(uid: str) -> tuple[list[str], int]:
+        draft, before = Drafted(uid), records.lists
+        await orphans.adopt(cast(Draft, draft))
+        return draft.taken, records.lists - before
+
+    kept, records.left = records.left, {}
+    assert [await adopted("1"), await adopted("1")] == [([], 1), ([], 0)]
+    records.left = kept  # by this leader or another, as the ClusterSync went: the next one of its name has another UID
+    assert await adopted("2") == (["x"], 1)
+    assert set(records.left.values()) == {"b"}
+    assert await adopted("2") == ([], 1)
+    orphans.forget(Key("shop", "a"))
+    assert await adopted("2") == ([], 1)
