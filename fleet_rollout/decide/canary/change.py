@@ -32,7 +32,12 @@ def is_last_revision(status: Mapping[str, Any], now: Fingerprint) -> bool:
 
 
 def names_changed(status: Mapping[str, Any], now: Fingerprint) -> bool:
-    """Whether a config came to those that are tracked, or went: the primary has the copies of those before."""
+    """Whether a config came to those of the promoted revision, or went: the primary has the copies of those before.
+
+    Where another revision was acted upon since, the status has the names of that one, and nothing can be said.
+    """
+    if status.get("lastAppliedSpec") != status.get("lastPromotedSpec"):
+        return False
     return now.configs is not None and now.configs.keys() != (status.get("trackedConfigs") or {}).keys()
 
 

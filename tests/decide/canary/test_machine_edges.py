@@ -302,6 +302,26 @@ def test_a_config_that_is_gone_is_not_taken_for_the_promoted_revision(
     assert any("Promoted revision is back!" in text for text in said(effects)) is is_back
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+def test_the_names_of_configs_of_a_failed_revision_say_nothing_of_the_promoted_one(is_back: bool) -> None:
+    """Generated names change with what a config holds: going back to the promoted revision ends the wait all the same.
+
+    Where one of its configs was changed, the primary's copy tells.
+    """
+    gate = {"name": "gate", "type": "confirm-rollout", "url": "http://h.shop/"}
+    status = {"phase": "Waiting", "lastAppliedSpec": "failed", "lastPromotedSpec": "old"}
+    raw = canary({**status, "trackedConfigs": {"configmap/app-b": "2"}}, {"webhooks": [gate]})
+    usual = world(raw, Routes(100, 0), gate="no")
+
+    def answer(effect: Any) -> Any:
+        if effect is Do.FINGERPRINT:
+            return Fingerprint("old", {"configmap/app-a": "1"})
+        return is_back if effect is Do.IS_PROMOTED else usual(effect)
+
+    effects = drive(tick(raw, EngineOptions(), NOW), answer)
+    assert any("Promoted revision is back!" in text for text in said(effects)) is is_back
+
+
 @pytest.mark.parametrize(("skip", "is_promoted"), [(True, True), (False, False)])
 def test_weights_that_do_not_rise_matter_only_where_there_is_an_analysis(skip: bool, is_promoted: bool) -> None:
     raw = canary({"phase": "Succeeded", "lastAppliedSpec": "old"}, {"stepWeights": [10, 60, 30]}, skipAnalysis=skip)
