@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from fleet_rollout.decide.canary.status import PROMOTED as PROMOTED_CONDITION
+from fleet_rollout.decide.canary.status import PROMOTION_FAILED
 from fleet_rollout.decide.intervals import parse_time
 from fleet_rollout.decide.traffic_names import SCALE_TO_ZERO_KEY
 from fleet_rollout_api.cluster_sync import Attribution, Engine, RolloutRecord
@@ -28,12 +30,14 @@ UNSEEN: Mapping[Engine, str] = {
 }
 PROMOTED = frozenset({"Initialized", "Succeeded"})
 FAILED = "Failed"
-# The weight of a Canary that has failed while it was being promoted: nothing was rolled back.
+# The weight of a Canary that has failed while it was being promoted, where its target is still what was judged.
 KEEPS_TRAFFIC = 100
 UNPROMOTED = (
-    "failed to be promoted: the primary is not ready, and the new version keeps all traffic; "
+    "failed to be promoted: the primary is not ready, and {traffic}; "
     "mend the primary, then push another revision, which starts when the primary is ready"
 )
+CANARY_SERVES = "the new version keeps all traffic"
+PRIMARY_SERVES = "has the new version and all traffic, for the canary has no Pods or another revision by now"
 # How far an analysis is; a mere new time is not worth a write.
 PROGRESS = ("phase", "canaryWeight", "iterations", "failedChecks")
 HASH_LENGTH = 16
@@ -171,7 +175,9 @@ def judge(record: RolloutRecord, wanted: str | None, engine: Engine = "hub") -> 
             Verdict.WAITING, f"{subject} has not looked at the new revision yet; still {phase} of the last one"
         )
     if phase == FAILED and (status or {}).get("canaryWeight") == KEEPS_TRAFFIC:
-        return Judgement(Verdict.FAILED, f"{subject} {UNPROMOTED}")
+        return Judgement(Verdict.FAILED, f"{subject} {UNPROMOTED.format(traffic=CANARY_SERVES)}")
+    if phase == FAILED and _verdict(status).get("message") == PROMOTION_FAILED:  # it was not rolled back either
+        return Judgement(Verdict.FAILED, f"{subject} {UNPROMOTED.format(traffic=PRIMARY_SERVES)}")
     if phase == FAILED:
         return Judgement(Verdict.FAILED, f"{subject} failed and was rolled back{_reason(status)}")
     return Judgement(Verdict.SUCCEEDED)
@@ -270,15 +276,18 @@ def _failed_at(status: Status | None) -> str | None:
     """When a failed Canary failed. A running one restarts without a new time, so only failures are told apart by it."""
     if _text(status, "phase") != FAILED:
         return None
-    found = (status or {}).get("conditions") or ()
-    times = [each.get("lastUpdateTime") for each in found if each.get("type") == "Promoted"]
-    return times[0] if times else None
+    return _verdict(status).get("lastUpdateTime")
 
 
 def _reason(status: Status | None) -> str:
+    text = _verdict(status).get("message")
+    return f": {text}" if text else ""
+
+
+def _verdict(status: Status | None) -> Mapping[str, Any]:
+    """The condition that says how the last analysis has ended."""
     found = (status or {}).get("conditions") or ()
-    texts = [each.get("message") for each in found if each.get("type") == "Promoted"]
-    return f": {texts[0]}" if texts and texts[0] else ""
+    return next((each for each in found if each.get("type") == PROMOTED_CONDITION), {})
 
 
 def _progress(status: Status | None) -> str:

@@ -26,8 +26,8 @@ def moment(second):
     return (START + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def status(phase, spec="h1", promoted="h1", at=0, **more):
-    condition = {"type": "Promoted", "reason": phase, "lastUpdateTime": moment(at), "message": "why"}
+def status(phase, spec="h1", promoted="h1", at=0, message="why", **more):
+    condition = {"type": "Promoted", "reason": phase, "lastUpdateTime": moment(at), "message": message}
     found = {"phase": phase, "lastAppliedSpec": spec, "lastPromotedSpec": promoted, "lastTransitionTime": moment(at)}
     return found | {"conditions": [{"type": "Other"}, condition]} | more
 
@@ -214,6 +214,17 @@ def test_the_record_mirrors_the_status():
             status("Failed", "h2", "h2", at=20, canaryWeight=100),
             "Canary/shop/cart failed to be promoted: the primary is not ready, and the new version keeps all traffic; "
             "mend the primary, then push another revision, which starts when the primary is ready",
+        ),
+        (
+            status("Failed", "h2", "h2", at=20, message="Canary promotion failed, primary not ready."),
+            "Canary/shop/cart failed to be promoted: the primary is not ready, and has the new version and all "
+            "traffic, for the canary has no Pods or another revision by now; "
+            "mend the primary, then push another revision, which starts when the primary is ready",
+        ),
+        # Of a change of configuration alone the spec is the promoted one as well; it was rolled back.
+        (
+            status("Failed", at=20, trackedConfigs={"configmap/a": "2"}),
+            "Canary/shop/cart failed and was rolled back: why",
         ),
     ],
 )

@@ -25,6 +25,8 @@ _MESSAGES = {
     "Succeeded": "Canary analysis completed successfully, promotion finished.",
     "Failed": "Canary analysis failed, {kind} scaled to zero.",
 }
+# The condition's message after a promotion that has failed: nothing was scaled down, nothing rolled back.
+PROMOTION_FAILED = "Canary promotion failed, primary not ready."
 _FALLBACK = "New {kind} detected, starting initialization."
 _VERDICTS = {"Initialized": "True", "Succeeded": "True", "Failed": "False"}
 
@@ -63,10 +65,14 @@ def promotion_failed(status: Mapping[str, Any], *, kind: str, now: str, weight: 
     before.
     """
     promoted = {"lastPromotedSpec": status.get("lastAppliedSpec", "")}
-    return entered(status, "Failed", kind=kind, now=now) | {"canaryWeight": weight, "failedChecks": 0} | promoted
+    conditions = _conditions(status, "Failed", kind, now, message=PROMOTION_FAILED)
+    changes = entered(status, "Failed", kind=kind, now=now) | conditions
+    return changes | {"canaryWeight": weight, "failedChecks": 0} | promoted
 
 
-def _conditions(status: Mapping[str, Any], phase: str, kind: str, now: str) -> dict[str, Any]:
+def _conditions(
+    status: Mapping[str, Any], phase: str, kind: str, now: str, *, message: str | None = None
+) -> dict[str, Any]:
     """The condition, rewritten only where it says something new."""
     verdict = _VERDICTS.get(phase, "Unknown")
     before = next((c for c in status.get("conditions") or [] if c.get("type") == PROMOTED), None)
@@ -77,7 +83,7 @@ def _conditions(status: Mapping[str, Any], phase: str, kind: str, now: str) -> d
         "type": PROMOTED,
         "status": verdict,
         "reason": phase,
-        "message": _MESSAGES.get(phase, _FALLBACK).format(kind=kind),
+        "message": message or _MESSAGES.get(phase, _FALLBACK).format(kind=kind),
         "lastUpdateTime": now,
         "lastTransitionTime": since,
     }

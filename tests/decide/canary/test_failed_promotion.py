@@ -9,7 +9,7 @@ import pytest
 
 from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, intend, judge, observed
-from fleet_rollout_api.cluster_sync import RolloutRecord
+from fleet_rollout_api.cluster_sync import Attribution, RolloutRecord
 from tests.conformance.scenario import Inputs, Ready, Scenario
 from tests.decide.canary.player import Player, Seen, World
 
@@ -133,3 +133,19 @@ def test_a_target_without_pods_gets_no_traffic() -> None:
     world = failed(Inputs(primary=Ready.STUCK, replicas=0)).world
     assert on_record(world) == WITH_B
     assert (world.routes, world.status["canaryWeight"]) == (Routes(100, 0), 0)
+
+
+@pytest.mark.parametrize(("replicas", "serves"), [(1, "the new version keeps all traffic"), (0, "the primary")])
+def test_nobody_says_that_a_failed_promotion_was_rolled_back(replicas: int, serves: str) -> None:
+    """The primary has the new version, whoever serves; the row and the condition say so."""
+    world = failed(Inputs(primary=Ready.STUCK, replicas=replicas)).world
+    (condition,) = world.status["conditions"]
+    assert (condition["status"], condition["reason"]) == ("False", "Failed")
+    assert condition["message"] == "Canary promotion failed, primary not ready."
+    attribution = Attribution(wanted="f", inputs="i", base_inputs="i", base_spec="x")
+    record = RolloutRecord(namespace="test", workload="podinfo", service="podinfo", attribution=attribution)
+    judgement = judge(observed(record, world.status), "f")
+    assert judgement.verdict is Verdict.FAILED
+    assert "failed to be promoted" in judgement.message
+    assert serves in judgement.message
+    assert "rolled back" not in judgement.message
