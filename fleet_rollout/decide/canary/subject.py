@@ -165,14 +165,17 @@ class Subject:
 
     @property
     def step_weight_promotion(self) -> int:
-        return int(self.analysis.get("stepWeightPromotion") or 0)
+        """0, and what is less, is all at once."""
+        return max(0, int(self.analysis.get("stepWeightPromotion") or 0))
 
     @property
     def max_weight(self) -> int:
-        """The weight at which promotion starts: the last of stepWeights, else maxWeight, else 100."""
-        if self.step_weights:
-            return min(MOST_WEIGHT, self.step_weights[-1])
-        return min(MOST_WEIGHT, int(self.analysis.get("maxWeight") or 0) or MOST_WEIGHT)
+        """The weight at which promotion starts: the last of stepWeights, else maxWeight, else 100.
+
+        One of 0 or less counts as unset: it would promote what has had no traffic.
+        """
+        wanted = self.step_weights[-1] if self.step_weights else int(self.analysis.get("maxWeight") or 0)
+        return min(MOST_WEIGHT, wanted) if wanted > 0 else MOST_WEIGHT
 
     @property
     def mirror(self) -> bool:

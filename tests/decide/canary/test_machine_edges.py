@@ -9,7 +9,7 @@ import pytest
 
 from fleet_rollout.decide.canary.alerts import named, secret_of
 from fleet_rollout.decide.canary.change import is_new_revision, spec_changed
-from fleet_rollout.decide.canary.effects import CallHook, Do, Emit, Fingerprint, Notify, WriteStatus
+from fleet_rollout.decide.canary.effects import CallHook, Do, Emit, Fingerprint, Notify, SetRoutes, WriteStatus
 from fleet_rollout.decide.canary.machine import terminate, tick
 from fleet_rollout.decide.canary.objects import Ref, Routes, StepFailed, Unasked
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
@@ -330,7 +330,18 @@ def test_weights_that_do_not_rise_matter_only_where_there_is_an_analysis(skip: b
     assert (Do.SCALE_UP in effects) is is_promoted
 
 
-@pytest.mark.parametrize(("most", "counts"), [(110, 100), (100, 100), (60, 60), (0, 100)])
+@pytest.mark.parametrize(("most", "counts"), [(110, 100), (100, 100), (60, 60), (0, 100), (-1, 100)])
 def test_a_weight_beyond_all_traffic_is_all_traffic(most: int, counts: int) -> None:
     """Flagger never promotes it: no canary has more than all traffic."""
     assert Subject(canary(analysis={"stepWeight": 20, "maxWeight": most})).max_weight == counts
+
+
+@pytest.mark.parametrize(("steps", "counts"), [([20, 150], 100), ([20, 60], 60), ([20, 0], 100), ([-5], 100)])
+def test_a_last_step_without_traffic_promotes_nothing(steps: list[int], counts: int) -> None:
+    assert Subject(canary(analysis={"stepWeights": steps})).max_weight == counts
+
+
+def test_a_negative_step_back_is_none() -> None:
+    raw = canary({"phase": "Promoting", "lastAppliedSpec": "new"}, {"stepWeightPromotion": -40})
+    effects = drive(tick(raw, EngineOptions(), NOW), world(raw, Routes(0, 100)))
+    assert [effect.routes for effect in effects if isinstance(effect, SetRoutes)] == [Routes(100, 0)]

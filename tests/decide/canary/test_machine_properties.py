@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet_rollout.decide.canary.effects import Do
 from fleet_rollout.decide.canary.machine import tick
 from tests.conformance.manifests import MATCH, every_hook
 from tests.conformance.scenario import Inputs, Ready, Scenario, merged
@@ -35,6 +36,17 @@ analyses = st.one_of(
         st.integers(1, 3),
         st.sampled_from(({}, {"match": MATCH}, {"mirror": True})),
     ),
+)
+# What the CRD lets through beside them.
+numbers = st.integers(-130, 130)
+odd_analyses = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("stepWeight", "maxWeight", "stepWeightPromotion", "iterations", "threshold"), numbers),
+        "stepWeights": st.lists(numbers, max_size=3),
+        "match": st.just(MATCH),
+        "mirror": st.booleans(),
+    },
 )
 providers = st.sampled_from(("istio", "nginx", "gatewayapi:v1", "kubernetes"))
 specs = st.builds(
@@ -108,6 +120,27 @@ def test_after_every_tick_of_an_engine_that_is_killed_at_times(
             run(world, tick(world.raw, world.options, NOW), effects=data.draw(st.integers(0, 30)))
         played.tick()
         check(world)
+
+
+@given(providers, odd_analyses, odd_analyses, st.integers(3, 8), st.integers(1, 9))
+def test_numbers_that_make_no_sense_promote_nothing_unchecked(
+    provider: str, analysis: dict[str, Any], edited: dict[str, Any], edit: int, good: int
+) -> None:
+    """Every check fails from some tick on, so that one that was passed over would show."""
+    ticks = [Inputs(), Inputs(), Inputs(revision="2"), *[Inputs() for _ in range(20)]]
+    ticks[edit] = Inputs(spec={"analysis": edited})
+    unset = {"stepWeight": None, "maxWeight": None}
+    played = player({"provider": provider, "analysis": unset | analysis}, ticks)
+    world = played.world
+    for number in range(1, len(ticks) + 1):
+        world.metric = 100.0 if number < good else 90.0
+        before = world.seen()
+        seen = played.tick()
+        check(world)
+        if Do.PROMOTE in seen.effects:
+            assert number < good
+            assert before.phase in ("Progressing", "WaitingPromotion")
+            assert before.canary > 0 or before.iterations > 0
 
 
 @pytest.mark.parametrize("provider", ["istio", "kubernetes"])
