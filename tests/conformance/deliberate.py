@@ -15,7 +15,7 @@ from tests.conformance.scenarios import BY_NAME
 WHY = {
     "Q1": "a revision that appears while a Canary is Failed and cannot start at once is not forgotten",
     "Q2": "a broken primary delays a new revision instead of failing it",
-    "Q3": "after a failed promotion the next revision starts by routing back to the primary",
+    "Q3": "after a failed promotion the next revision gets no traffic before its analysis",
     "Q4": "the readiness of the canary does not matter any more once it is promoted",
     "Q5": "the return to the promoted revision ends an analysis, and a wait",
     "Q6": "a promotion whose traffic is back already goes on",

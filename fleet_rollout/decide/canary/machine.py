@@ -10,7 +10,7 @@ from typing import Any
 
 from fleet_rollout.decide.canary import finish, hooks_run, knative
 from fleet_rollout.decide.canary.advance import next_iteration_or_weight, promotion_step
-from fleet_rollout.decide.canary.change import has_returned, is_new_revision, names_changed
+from fleet_rollout.decide.canary.change import has_returned, is_last_revision, is_new_revision, names_changed
 from fleet_rollout.decide.canary.checks import in_order
 from fleet_rollout.decide.canary.effects import Do, Measure, Notify, SetRoutes
 from fleet_rollout.decide.canary.objects import StepFailed, Unasked
@@ -114,6 +114,25 @@ def initialise(run: Run) -> Steps[None]:
         yield Notify("info", message, with_details=True)
 
 
+def withhold_traffic(run: Run) -> Steps[None]:
+    """What nobody has judged serves nobody before its analysis, whatever keeps it waiting (Q3).
+
+    A failed promotion has left all traffic on the target, whose Pods are of another revision as soon as it is
+    written: a broken primary, a gate or a complaint must not come first. So it is where the primary has no Pod left,
+    as in Flagger's rollback: of the new ones nothing is known, and `skipAnalysis` promotes them where more is known.
+    """
+    if run.phase in (*ANALYSING, *PROMOTING):
+        return
+    if run.phase != "Waiting" and is_last_revision(run.status, run.fingerprint):
+        return
+    routes = yield Do.READ_ROUTES
+    if routes.canary > 0:
+        yield from run.normal(f"Routing all traffic to primary: {run.subject.target} has not been analysed")
+        yield SetRoutes(finish.ALL_PRIMARY)
+    if run.status.get("canaryWeight"):  # also after a stop between the two
+        yield from run.write({"canaryWeight": 0})
+
+
 def notice_revision(run: Run) -> Steps[None]:
     """Go on where a rollout is under way, or where there is a new revision; else the tick is over.
 
@@ -166,8 +185,6 @@ def pass_start_gate(run: Run) -> Steps[None]:
     yield from hooks_run.confirm_rollout(run)
     yield from run.normal(f"New revision detected! Scaling up {run.subject.target}", phase="Progressing")
     yield Notify("info", "New revision detected, progressing canary analysis.", with_details=True)
-    if run.routes.canary > 0:  # left there by a failed promotion (Q3)
-        yield SetRoutes(finish.ALL_PRIMARY)
     yield Do.RESUME_SCALER
     yield Do.SCALE_UP
     yield from run.sync("Progressing")
@@ -274,6 +291,7 @@ STEPS: tuple[Step, ...] = (
     prepare_scaler,
     prepare_traffic,
     initialise,
+    withhold_traffic,
     notice_revision,
     require_primary,
     read_routes,

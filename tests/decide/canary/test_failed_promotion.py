@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fleet_rollout.decide.canary.effects import Effect, SetRoutes, WriteStatus
+from fleet_rollout.decide.canary.machine import tick
 from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, intend, judge, observed
 from fleet_rollout_api.cluster_sync import Attribution, RolloutRecord
 from tests.conformance.scenario import Inputs, Ready, Scenario
-from tests.decide.canary.player import Player, Seen, World
+from tests.decide.canary.player import NOW, Player, Seen, World, run
 
 A, B, C = "1", "2", "3"
 BROKEN = Inputs(primary=Ready.STUCK)
@@ -80,7 +83,7 @@ def test_the_old_revision_is_no_success_while_the_primary_has_the_broken_one() -
     seen = after(player, Inputs(revision=A))
     record = observed(record, world.status)
     assert judge(record, f"f{A}").verdict is Verdict.WAITING
-    assert len(seen.events) == 1  # that the primary is not ready
+    assert len(seen.events) == 2  # that the traffic returns, and that the primary is not ready
     after(player, Inputs(primary=Ready.READY))
     for _ in range(10):
         after(player, Inputs())
@@ -149,3 +152,57 @@ def test_nobody_says_that_a_failed_promotion_was_rolled_back(replicas: int, serv
     assert "failed to be promoted" in judgement.message
     assert serves in judgement.message
     assert "rolled back" not in judgement.message
+
+
+GATE = {"analysis": {"webhooks": [{"name": "start", "type": "confirm-rollout", "url": "http://h.test/"}]}}
+OPEN = {"start": 200}
+FALLING = {"analysis": {"stepWeight": None, "maxWeight": None, "stepWeights": [10, 60, 30]}}
+KEPT_WAITING = [
+    (Inputs(primary=Ready.STUCK), "Failed"),
+    (Inputs(primary=Ready.UNREADY), "Failed"),
+    (Inputs(primary=Ready.READY, spec=GATE, hooks={"start": 403}), "Waiting"),
+    (Inputs(primary=Ready.READY, spec=FALLING), "Failed"),
+]
+
+
+@pytest.mark.parametrize(("kept", "phase"), KEPT_WAITING)
+@pytest.mark.parametrize("nobody_judged", [{"revision": C}, {"config": "green"}, {"revision": A, "config": "red"}])
+def test_what_is_kept_waiting_serves_nobody(nobody_judged: dict[str, str], kept: Inputs, phase: str) -> None:
+    """Its Pods roll as soon as the target is written, whatever keeps it from its analysis."""
+    player = failed()
+    world = player.world
+    first = after(player, replace(kept, **nobody_judged))
+    assert first.events[0] == "N Routing all traffic to primary: podinfo.test has not been analysed"
+    for _ in range(3):
+        assert (world.status["phase"], world.routes, world.status["canaryWeight"]) == (phase, Routes(100, 0), 0)
+        assert on_record(world) == WITH_B
+        later = after(player, Inputs())
+        assert not any("Routing all traffic" in event for event in later.events)
+        assert not [effect for effect in later.effects if isinstance(effect, SetRoutes | WriteStatus)]
+    after(player, Inputs(primary=Ready.READY, spec={"analysis": {"stepWeights": None, "stepWeight": 20}}, hooks=OPEN))
+    assert (world.status["phase"], world.routes) == ("Progressing", Routes(100, 0))
+
+
+def test_the_judged_revision_keeps_the_traffic_while_nothing_changes() -> None:
+    player = failed()
+    for inputs in (Inputs(), Inputs(primary=Ready.READY), Inputs(primary=Ready.UNREADY)):
+        after(player, inputs)
+        assert (player.world.routes, player.world.status["canaryWeight"]) == (Routes(0, 100), 100)
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Waiting"])
+def test_an_engine_that_stops_between_routes_and_status_goes_on(phase: str) -> None:
+    player = failed()
+    world = player.world
+    world.status["phase"] = phase
+    world.set(Inputs(revision=C, primary=Ready.STUCK))
+    at = next(n for n in range(1, 40) if isinstance(after_effects(world, n)[-1], SetRoutes))
+    run(world, tick(world.raw, world.options, NOW), effects=at)
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(100, 0), 100)
+    after(player, Inputs())
+    assert (world.routes, world.status["canaryWeight"], world.status["phase"]) == (Routes(100, 0), 0, phase)
+
+
+def after_effects(world: World, count: int) -> list[Effect]:
+    """The first effects of the next tick, which changes nothing here."""
+    return run(copy.deepcopy(world), tick(world.raw, world.options, NOW), effects=count).effects
