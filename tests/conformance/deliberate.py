@@ -42,6 +42,7 @@ WITHOUT_SCENARIO = {
     "Q20": "a ScaledObject's pause is not copied",
     "Q22": "what arrives during a promotion that fails gets no traffic, and stays a new revision",
     "Q23": "A/B testing where the router cannot tell requests apart is blue/green",
+    "Q24": "a missing config ends no analysis, and stops no rollback",
 }
 
 

@@ -46,11 +46,16 @@ class Do(Enum):
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the target is now. `configs` is None where nothing is tracked."""
+    """What the target is now. `configs` is None where nothing is tracked.
+
+    `missing`: of a config that the target needs and that does not exist, in the words of an event. Then nothing is
+    said of the others.
+    """
 
     spec: str
     configs: Mapping[str, str] | None = None
     is_scaled_down: bool = False
+    missing: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fleet_rollout.decide.canary import finish, hooks_run, knative
@@ -104,8 +105,17 @@ def prepare_traffic(run: Run) -> Steps[None]:
 
 
 def initialise(run: Run) -> Steps[None]:
-    """Take the target as it is for the promoted revision."""
+    """Take the target as it is for the promoted revision.
+
+    Where a config that it needs is missing, nothing begins; what is under way goes on by the spec alone, so that
+    traffic that is on the target comes away from it (Q24).
+    """
     run.fingerprint = yield Do.FINGERPRINT
+    if run.fingerprint.missing is not None:
+        yield from run.warning(run.fingerprint.missing)
+        if run.is_initialising:
+            raise Ended
+        run.fingerprint = replace(run.fingerprint, configs=run.status.get("trackedConfigs"))
     if run.is_initialising:
         yield from run.sync("Initialized")
         run.found_phase = run.phase
@@ -139,6 +149,8 @@ def notice_revision(run: Run) -> Steps[None]:
     A failed revision is forgotten only once the target is the promoted one again, never before a new one was
     compared with it (Q1).
     """
+    if run.fingerprint.missing is not None and run.phase not in (*ANALYSING, *PROMOTING):
+        raise Ended
     if run.phase in (*ANALYSING, *PROMOTING, "Waiting"):
         return
     if not is_new_revision(run.status, run.fingerprint):
@@ -209,7 +221,10 @@ def _is_called_off(run: Run) -> Steps[bool]:
     """Whether spec and configs are the promoted ones again, though others were on their way.
 
     While waiting the status does not name what waits, so a revision that failed before is not mistaken for promoted.
+    Of a config that is missing nobody can say that it is the promoted one.
     """
+    if run.fingerprint.missing is not None:
+        return False
     if run.phase == "Waiting":
         is_another = run.fingerprint.spec != run.status.get("lastPromotedSpec")
         if is_another or names_changed(run.status, run.fingerprint):

@@ -104,17 +104,19 @@ def require_canary(subject: Subject, live: Live, now: datetime) -> None:
 
 
 def fingerprint(subject: Subject, live: Live) -> Fingerprint:
-    """What the target is now. StepFailed where a config that it needs is missing."""
+    """What the target is now, with what is missing of it."""
     target = required(live, target_ref(subject))
     if subject.is_knative:
         return Fingerprint(spec_hash.revision_hash(knative.latest_revision(target)))
     if subject.target_kind == "Service":
         return Fingerprint(spec_hash.canonical_hash(target["spec"]))
-    configs = tracking.tracked(subject, target, live)
+    missing = tracking.missing(subject, target, live)
+    configs = tracking.tracked(subject, target, live) if missing is None else None
     return Fingerprint(
         spec_hash.template_hash(target["spec"]["template"]),
         None if configs is None else tracking.checksums(configs),
         scaling.is_scaled_down(subject, target),
+        missing,
     )
 
 

@@ -40,14 +40,18 @@ def tracked(subject: Subject, target: Mapping[str, Any], live: Live) -> dict[str
     """The configs that count; None where nothing is tracked at all. StepFailed where a needed one is missing."""
     if not subject.options.config_tracking:
         return None
-    found: dict[str, Object] = {}
+    if (complaint := missing(subject, target, live)) is not None:
+        raise StepFailed(complaint)
+    found = {key: live[_ref(subject, key)] for key in _wanted(subject, target)}
+    return {key: config for key, config in found.items() if config is not None and _counts(config)}
+
+
+def missing(subject: Subject, target: Mapping[str, Any], live: Live) -> str | None:
+    """What is to be told of the first config that the target needs and that does not exist; None where all do."""
     for key, is_needed in _wanted(subject, target).items():
-        config = live[_ref(subject, key)]
-        if config is None and is_needed:
-            raise StepFailed(f"{described(_ref(subject, key))} does not exist, and {described(target)} needs it")
-        if config is not None and _counts(config):
-            found[key] = config
-    return found
+        if is_needed and live[_ref(subject, key)] is None:
+            return f"{described(_ref(subject, key))} does not exist, and {described(target)} needs it"
+    return None
 
 
 def checksums(configs: Tracked) -> dict[str, str]:

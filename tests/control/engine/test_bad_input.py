@@ -96,6 +96,23 @@ async def test_a_config_that_the_target_needs_is_named_with_the_target(scene: Sc
     await recovers(scene)
 
 
+async def test_a_config_that_a_revision_needs_in_the_analysis_holds_up_nothing(scene: Scene) -> None:
+    await scene.bring(iterations=9)
+    await scene.until("Initialized")
+    await scene.release()
+    before = await scene.until("Progressing")
+    needy = deployment(scene.namespace, "example.com/web:3")
+    needy["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}]
+    await scene.apply(needy, "deployments")
+    assert await told(scene) == [
+        "Warning configmap settings.NS does not exist, and deployment web.NS needs it",
+        "Normal New revision detected! Restarting analysis for web.NS",
+    ]
+    after = await scene.status_of()
+    assert (after["phase"], after["trackedConfigs"]) == ("Progressing", {})
+    assert after["lastAppliedSpec"] != before["lastAppliedSpec"]
+
+
 async def test_a_missing_autoscaler_is_named(scene: Scene) -> None:
     scaler = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "web"}
     await scene.bring(spec={"autoscalerRef": scaler})

@@ -37,6 +37,8 @@ NOT_READY = {
     Ready.STUCK: "deployment exceeded its progress deadline",
     Ready.UNAVAILABLE: "waiting for rollout to finish: 0 of 1 (readyThreshold 100%) updated replicas are available",
 }
+GONE = ""  # for a config: it does not exist
+MISSING = f"configmap podinfo-config.{NAMESPACE} does not exist, and deployment podinfo.{NAMESPACE} needs it"
 # What an effect of the machine does to nothing that this world knows of.
 WITHOUT_TRACE = frozenset(
     {
@@ -153,7 +155,9 @@ class World:
             case Do.INSPECT:
                 return Subject(self.raw, self.options, "app", "podinfo")
             case Do.CREATE_PRIMARY:
-                self.promoted = self.promoted or (self.revision, self.config)
+                if self.promoted is None:
+                    self._require_config()
+                    self.promoted = (self.revision, self.config)
             case Do.PRIMARY_READY:
                 ready = Ready.UNREADY if self.primary_age == 0 else self.primary
                 self._require("podinfo-primary", ready)
@@ -167,13 +171,18 @@ class World:
                 self.routes = self.routes or Routes(100, 0)
             case Do.FINGERPRINT:
                 configs = {"configmap/podinfo-config": self.config} if self.scenario.has_config else None
-                return Fingerprint(self.revision, configs, is_scaled_down=self.replicas == 0)
+                scaled_down, is_gone = self.replicas == 0, self.config == GONE
+                return Fingerprint(
+                    self.revision, None if is_gone else configs, scaled_down, missing=MISSING if is_gone else None
+                )
             case Do.IS_PROMOTED:
                 assert self.promoted is not None
+                self._require_config()
                 return self.promoted[1] == self.config
             case Do.READ_ROUTES:
                 return self._read_routes()
             case Do.PROMOTE:
+                self._require_config()
                 self.promoted = (self.revision, self.config)
             case _:
                 raise AssertionError(f"no scenario leads to {effect}")
@@ -182,6 +191,10 @@ class World:
     def _require(self, who: str, ready: Ready) -> None:
         if ready is not Ready.READY and self.scenario.target_kind != "Service":
             raise StepFailed(f"{who}.{NAMESPACE} not ready: {NOT_READY[ready]}", retriable=ready is Ready.UNREADY)
+
+    def _require_config(self) -> None:
+        if self.config == GONE:
+            raise StepFailed(MISSING)
 
     def _move(self, routes: Routes) -> None:
         if not self.scenario.has_routes:

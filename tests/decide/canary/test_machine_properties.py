@@ -12,7 +12,7 @@ from fleet_rollout.decide.canary.effects import Do
 from fleet_rollout.decide.canary.machine import tick
 from tests.conformance.manifests import MATCH, every_hook
 from tests.conformance.scenario import Inputs, Ready, Scenario, merged
-from tests.decide.canary.player import NOW, Player, World, run
+from tests.decide.canary.player import GONE, NOW, Player, World, run
 
 PROMOTED = ("Promoting", "Finalising", "Succeeded", "Initialized")
 READY = st.sampled_from(Ready)
@@ -62,7 +62,7 @@ inputs = st.builds(
     metric=st.sampled_from((None, 100.0, 90.0)),
     hooks=st.dictionaries(st.sampled_from(HOOKS), ANSWER, max_size=2),
     revision=st.sampled_from((None, None, "1", "2", "3")),
-    config=st.sampled_from((None, None, None, "red", "blue")),
+    config=st.sampled_from((None, None, None, None, "red", "blue", GONE)),
     primary=st.one_of(st.none(), READY),
     canary=st.one_of(st.none(), READY),
 )
@@ -98,9 +98,8 @@ def check(world: World) -> None:
 def is_stranded(world: World) -> bool:
     """A failed promotion leaves all traffic where the new version is known to work, while that is there."""
     status = world.status
-    is_judged = (world.revision, {"configmap/podinfo-config": world.config}) == (
-        status.get("lastAppliedSpec"),
-        status.get("trackedConfigs"),
+    is_judged = world.revision == status.get("lastAppliedSpec") and (
+        world.config == GONE or status.get("trackedConfigs") == {"configmap/podinfo-config": world.config}
     )
     return status.get("phase") == "Failed" and status.get("canaryWeight") == 100 and is_judged
 

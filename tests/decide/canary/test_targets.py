@@ -8,7 +8,7 @@ import pytest
 
 from fleet_rollout.decide.canary import scalers, services, spec_hash, targets, tracking
 from fleet_rollout.decide.canary.effects import Fingerprint
-from fleet_rollout.decide.canary.objects import Ref, StepFailed
+from fleet_rollout.decide.canary.objects import Ref, StepFailed, ref_of
 from fleet_rollout.decide.canary.subject import EngineOptions
 from tests.decide.canary.workloads import (
     FLAGGER_ID,
@@ -249,6 +249,16 @@ def test_a_changed_config_shows_while_the_spec_stays(kind):
     member.objects.update(Member(config_map("a", {"k": "w"})).objects)
     after = targets.fingerprint(about, member.live(about))
     assert (after.spec, after.configs == before.configs) == (before.spec, False)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_a_config_that_is_gone_is_named_beside_the_spec(kind):
+    about, member = ABOUT[kind], Member(*TARGETS[kind])
+    before = targets.fingerprint(about, member.live(about))
+    del member.objects[ref_of(config_map("a"))]
+    after = targets.fingerprint(about, member.live(about))
+    assert (after.spec, after.configs, before.missing) == (before.spec, None, None)
+    assert after.missing == f"configmap a.test does not exist, and {kind.lower()} podinfo.test needs it"
 
 
 def test_without_tracking_there_are_no_configs_in_it():
