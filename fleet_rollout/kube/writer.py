@@ -137,12 +137,16 @@ class Writer:
         return await self._on_fresh(ref, live, lambda obj: self._hand_over_replicas(ref, obj))
 
     async def _carried_out(self, step: Step, live: Object | None) -> tuple[Object, bool]:
-        """The object as applied, and whether it is new. An outcome that was lost is read, and what is missing sent."""
+        """The object as applied, and whether it is new. An outcome that was lost is read, and what is missing sent.
+
+        So is what has gone since it was planned: a write that comes late must not bring back what was pruned.
+        """
         ref, desired = step.ref, step.desired
         try:
-            return await self._apply(ref, self.sent(ref, desired, live))
+            return await self._apply_to(ref, desired, live)
         except (ApiError, Unreachable) as error:
-            if not error.is_lost:
+            is_another = isinstance(error, ApiError) and error.is_conflict and live is not None
+            if not error.is_lost and not is_another:
                 raise
             found = await self.plan(desired, await self.reader.get(ref))
             if not found.is_write and found.live is not None:
@@ -150,8 +154,15 @@ class Writer:
             if found.do != "write":
                 raise
         now = await self._prepared(ref, desired, found.live)
-        answer, created = await self._apply(ref, self.sent(ref, desired, now))
+        answer, created = await self._apply_to(ref, desired, now)
         return answer, created or live is None
+
+    async def _apply_to(self, ref: Ref, desired: Object, live: Object | None) -> tuple[Object, bool]:
+        """To this object and no other of its name; the UID makes the API server refuse it where that has gone."""
+        sent = self.sent(ref, desired, live)
+        if live is not None:
+            sent = {**sent, "metadata": {**sent["metadata"], "uid": live["metadata"]["uid"]}}
+        return await self._apply(ref, sent)
 
     def without_dry_run(self, ref: Ref, desired: Object, live: Object | None) -> Step | None:
         """The step that is clear from the manifest and the live object alone."""

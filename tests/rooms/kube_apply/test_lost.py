@@ -13,7 +13,7 @@ from fleet_rollout.kube.access import connection_from_kubeconfig
 from fleet_rollout.kube.apply import Applier, ReplicaRule
 from fleet_rollout.kube.client import Cluster
 from tests.faults.proxy import FaultProxy
-from tests.faults.rules import Asked, CutAfter, CutBefore, CutInside, Faults, refusal
+from tests.faults.rules import Asked, CutAfter, CutBefore, CutInside, Faults, Hold, refusal
 
 LOSSES = {"cut before": CutBefore(), "cut after": CutAfter(), "cut inside": CutInside(), "503": refusal(503)}
 
@@ -98,3 +98,20 @@ async def test_what_somebody_else_made_of_it_meanwhile_is_not_overwritten(
     with pytest.raises(Transient, match="belongs to Kustomization 'theirs/theirs' of Flux"):
         await apply(make.config_map("lost"))
     assert (await live("configmaps", "lost"))["data"] == {"a": "theirs"}
+
+
+async def test_a_write_that_comes_late_makes_nothing_anew(
+    make: Any, faults: Faults, apply: Any, member: Any, live: Any
+) -> None:
+    """What was there when it was planned, and has gone since, is made anew by a fresh look alone (class 5)."""
+    await apply(make.config_map("lost", {"a": "1"}))
+    hold = Hold()
+    faults.when(is_write, hold)
+    applying = asyncio.create_task(apply(make.config_map("lost", {"a": "2"})))
+    while not hold.arrived.is_set():
+        await asyncio.sleep(0.05)
+    await member.api.delete(f"/api/v1/namespaces/{make.namespace}/configmaps/lost")
+    hold.release()
+    assert await applying == [f"ConfigMap/{make.namespace}/lost created"]
+    assert [asked.status for asked in faults.writes if is_write(asked)] == [201, 409, 201]
+    assert (await live("configmaps", "lost"))["data"] == {"a": "2"}
