@@ -1,16 +1,19 @@
 """Threads for clients that block, and turns for those that do not: one address that hangs takes no other's.
 
-Every address has few of them, and all threads together have a limit. Waiting for one counts as waiting for the answer.
+Every address has few of them, and all threads together have a limit. Waiting for a thread counts as waiting for the
+answer; waiting for a turn does not.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property, partial
 from typing import Any, TypeVar
+
+from fleet_rollout.metrics.turns import Turns
 
 T = TypeVar("T")
 
@@ -20,11 +23,10 @@ TURNS = 8
 
 
 class _Place:
-    """The threads and turns of one address; forgotten when nobody uses or awaits them."""
+    """The threads of one address; forgotten when nobody uses or awaits them."""
 
     def __init__(self, threads: int) -> None:
         self.free = asyncio.Semaphore(threads)
-        self.turns = asyncio.Semaphore(TURNS)
         self.users = 0
 
 
@@ -36,6 +38,7 @@ class Bulkheads:
         self._total = total
         self._places: dict[str, _Place] = {}
         self._free = asyncio.Semaphore(total)
+        self._turns = Turns(TURNS)
         self._threads = ThreadPoolExecutor(total, thread_name_prefix=name)
 
     async def run(self, address: str, work: Callable[[], T], *, timeout: float) -> T:
@@ -46,16 +49,9 @@ class Bulkheads:
             running.add_done_callback(partial(self._leave, address))
             return await asyncio.shield(running)
 
-    @asynccontextmanager
-    async def turn(self, address: str, *, timeout: float) -> AsyncIterator[None]:
-        """For a question that needs no thread; TimeoutError where it has not ended within `timeout` seconds."""
-        place = self._places.setdefault(address, _Place(self._per_address))
-        place.users += 1
-        try:
-            async with asyncio.timeout(timeout), place.turns:
-                yield
-        finally:
-            self._forget(address)
+    def turn(self, address: str, *, timeout: float) -> AbstractAsyncContextManager[None]:
+        """For a question that needs no thread, and ends by itself within `timeout` seconds; see Turns."""
+        return self._turns.of(address, timeout=timeout)
 
     @cached_property
     def beneath(self) -> Bulkheads:

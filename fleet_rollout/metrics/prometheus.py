@@ -51,7 +51,8 @@ class Provider:
         self._url = base_of(url)
         self._headers = headers
         self._bulkheads = options.bulkheads
-        self._address = f"{options.scope} {'/'.join(map(str, url.origin))}"
+        scheme, host, port = url.origin
+        self._address = f"{options.scope} {scheme}://{host}:{port}".strip()
         self._backend = Backend(dial, headers.values(), verify=not spec.get("insecureSkipVerify"))
 
     async def value(self, query: str) -> float:

@@ -33,6 +33,7 @@ from fleet_rollout.decide.canary.addresses import (
 from fleet_rollout.decide.dialling import literal
 from fleet_rollout.kube.transport import describe
 from fleet_rollout.metrics.bulkheads import Bulkheads
+from fleet_rollout.metrics.turns import Turns
 from fleet_rollout.sources.addresses import resolve
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -56,6 +57,8 @@ class DirectDial:
         self._threads = threads.beneath  # the clients in the others wait for what is looked up in these
         self._resolver = _Checked(reach, resolver or self._look_up)
         self._session: aiohttp.ClientSession | None = None
+        # One address may not use up what others need, so that there is a limit only for each.
+        self._turns = Turns(PER_HOST)
 
     async def request(
         self,
@@ -67,10 +70,10 @@ class DirectDial:
         timeout: float,
         verify: bool = True,
     ) -> Answer:
-        """The answer after all redirects. Raises NotReached."""
+        """The answer after all redirects. Raises NotReached, and Unasked where too many ask that address."""
         with _words(timeout):
-            async with asyncio.timeout(timeout):
-                return await self._followed(method, url, dict(headers), body, verify)
+            async with asyncio.timeout(timeout) as limit:
+                return await self._followed(method, url, dict(headers), body, verify, limit)
 
     @asynccontextmanager
     async def socket(
@@ -78,12 +81,14 @@ class DirectDial:
     ) -> AsyncIterator[Socket]:
         """A websocket, closed after at most `timeout` seconds. Raises NotReached, also out of the block."""
         with _words(timeout):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as limit:
                 address = self._checked(parse_url(url, SOCKETS))
-                connecting = self._opened().ws_connect(
-                    _encoded(address), headers=authorized(address, headers), ssl=verify, max_msg_size=MOST_BYTES
-                )
-                async with connecting as websocket:
+                async with (
+                    self._turn(address, limit),
+                    self._opened().ws_connect(
+                        _encoded(address), headers=authorized(address, headers), ssl=verify, max_msg_size=MOST_BYTES
+                    ) as websocket,
+                ):
                     yield _WebSocket(websocket)
 
     async def close(self) -> None:
@@ -93,11 +98,12 @@ class DirectDial:
             self._session = None
 
     async def _followed(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None, verify: bool
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None, verify: bool, limit: asyncio.Timeout
     ) -> Answer:
         address = parse_url(url)
         for _ in range(MOST_REDIRECTS + 1):
-            answer, location = await self._once(method, address, headers, body, verify)
+            async with self._turn(address, limit):
+                answer, location = await self._once(method, address, headers, body, verify)
             if not location:
                 return answer
             before, address = address, parse_url(urljoin(address.text, location), HTTP)
@@ -107,6 +113,17 @@ class DirectDial:
                 headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
                 method, body = "GET", None
         raise NotReached(f"more than {MOST_REDIRECTS} redirects")
+
+    @asynccontextmanager
+    async def _turn(self, address: Url, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        """The address's own; the time of `limit` stands still until it comes."""
+        loop = asyncio.get_running_loop()
+        left = (limit.when() or loop.time()) - loop.time()
+        limit.reschedule(None)
+        scheme, host, port = address.origin
+        async with self._turns.of(f"{scheme}://{host}:{port}", timeout=left):
+            limit.reschedule(loop.time() + left)
+            yield
 
     async def _once(
         self, method: str, address: Url, headers: Mapping[str, str], body: bytes | None, verify: bool
@@ -140,10 +157,7 @@ class DirectDial:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
             self._session = aiohttp.ClientSession(
-                # One address may not use up what others need, so that there is a limit only for each.
-                connector=aiohttp.TCPConnector(
-                    resolver=self._resolver, use_dns_cache=False, limit=0, limit_per_host=PER_HOST
-                ),
+                connector=aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False, limit=0),  # turns limit it
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "fleet-rollout"},
                 timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT),

@@ -10,7 +10,7 @@ from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary import checks, targets
 from fleet_rollout.decide.canary.addresses import Dial, NotReached
 from fleet_rollout.decide.canary.knative import latest_revision
-from fleet_rollout.decide.canary.objects import Object, Ref
+from fleet_rollout.decide.canary.objects import Object, Ref, Unasked
 from fleet_rollout.decide.canary.subject import CANARY_API, Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster
@@ -71,7 +71,7 @@ class Measuring:
                 await provider.is_online()
             except _Refused as error:
                 return str(error)
-            except QueryFailed as error:
+            except (QueryFailed, Unasked) as error:  # the tick goes on, whoever could not be asked
                 return checks.offline(subject, metric, str(error))
         return None
 

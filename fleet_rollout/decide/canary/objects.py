@@ -72,7 +72,7 @@ class StepFailed(Exception):
 
 
 class Unasked(StepFailed):
-    """The API server could not be asked, or did not do what it was asked: nothing is known about the step itself."""
+    """The API server could not be asked, or did not do it, or a question had no turn: nothing is known of the step."""
 
 
 def ref_of(obj: Mapping[str, Any]) -> Ref:

@@ -13,7 +13,9 @@ from aiohttp import web
 from fleet_rollout.control.engine import dialing
 from fleet_rollout.control.engine.dialing import DirectDial
 from fleet_rollout.decide.canary.addresses import AddressRefused, NotReached, read_reach
+from fleet_rollout.decide.canary.objects import Unasked
 from fleet_rollout.lab.certificates import Authority
+from fleet_rollout.metrics import turns
 from fleet_rollout.metrics.bulkheads import Bulkheads
 
 
@@ -301,6 +303,35 @@ async def test_an_address_that_hangs_delays_no_other(make, server, other):
     assert time.monotonic() - started < 1.5
     for failure in await asyncio.gather(*stuck, return_exceptions=True):
         assert isinstance(failure, NotReached)
+
+
+async def test_a_queue_before_one_host_costs_nothing_of_the_time_for_an_answer(make, server):
+    async def handle(request):
+        await asyncio.sleep(0.05)
+        return web.Response(text="ok")
+
+    server.handler = handle
+    dial = make("127.0.0.1")
+    began = time.monotonic()
+    answers = await asyncio.gather(*(ask(dial, server.url, timeout=0.5) for _ in range(15 * dialing.PER_HOST)))
+    assert {answer.status for answer in answers} == {200}
+    assert time.monotonic() - began > 0.7
+
+
+async def test_a_turn_at_a_host_that_does_not_come_is_no_answer_of_it(make, server, monkeypatch):
+    async def handle(request):
+        await asyncio.sleep(0.2)
+        return web.Response(text="ok")
+
+    server.handler = handle
+    monkeypatch.setattr(turns, "PATIENCE", 0.5)
+    dial = make("127.0.0.1")
+    asked = [ask(dial, server.url, timeout=0.4) for _ in range(6 * dialing.PER_HOST)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    unasked = [each for each in found if isinstance(each, Unasked)]
+    assert unasked
+    assert f"{server.url} is asked by too many at once" in unasked[0].message
+    assert all(isinstance(each, Unasked) or each.status == 200 for each in found)
 
 
 async def test_nothing_listens(make):

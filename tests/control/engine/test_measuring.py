@@ -12,6 +12,7 @@ import pytest
 from fleet_rollout import measures
 from fleet_rollout.control.engine.measuring import Measuring
 from fleet_rollout.decide.canary.addresses import Answer
+from fleet_rollout.decide.canary.objects import Unasked
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.metrics.bulkheads import Bulkheads
 
@@ -103,3 +104,19 @@ async def test_t30_a_template_of_another_namespace_is_not_even_read(namespace: s
     assert said is not None
     assert ("not found" in said) is bool(read)
     assert ("templates of other namespaces are not allowed" in said) is not bool(read)
+
+
+class Crowded:
+    """A Dial at whose address there is no turn."""
+
+    async def request(self, *_: Any, **__: Any) -> Answer:
+        raise Unasked("http://prometheus:9090 is asked by too many at once")
+
+
+async def test_a_question_without_a_turn_is_no_failed_check_and_ends_no_first_tick(measuring: Measuring) -> None:
+    metric = {"name": "request-success-rate", "interval": "1m"}
+    with pytest.raises(Unasked):
+        await measuring.measure(Subject(CANARY, OPTIONS), metric, Crowded())
+    analysed = Subject({**CANARY, "spec": {**CANARY["spec"], "analysis": {"metrics": [metric]}}}, OPTIONS)
+    said = await measuring.probe(analysed, Crowded())
+    assert said == "prometheus not avaiable: http://prometheus:9090 is asked by too many at once"

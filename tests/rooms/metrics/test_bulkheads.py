@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fleet_rollout.metrics.bulkheads import TURNS, Bulkheads
+from fleet_rollout.metrics.bulkheads import Bulkheads
 
 
 @pytest.fixture
@@ -130,27 +130,3 @@ async def test_work_that_waits_for_other_work_in_threads_does_not_wait_for_itsel
     asked = (bulkheads.run(address, ask, timeout=10) for address in "abcd")
     assert await asyncio.gather(*asked) == ["address"] * 4
     bulkheads.close()
-
-
-async def test_a_question_without_a_thread_waits_for_its_turn_at_its_own_address_alone(bulkheads):
-    async def hold(address, seconds):
-        async with bulkheads.turn(address, timeout=5):
-            await asyncio.sleep(seconds)
-
-    stuck = [asyncio.create_task(hold("a", 60)) for _ in range(TURNS)]
-    await asyncio.sleep(0)
-    with pytest.raises(TimeoutError):
-        async with bulkheads.turn("a", timeout=0.05):
-            pass
-    await hold("b", 0)
-    for task in stuck:
-        task.cancel()
-    await asyncio.gather(*stuck, return_exceptions=True)
-    assert bulkheads._places == {}
-
-
-async def test_a_question_without_a_thread_ends_in_time(bulkheads):
-    with pytest.raises(TimeoutError):
-        async with bulkheads.turn("a", timeout=0.05):
-            await asyncio.sleep(60)
-    assert bulkheads._places == {}

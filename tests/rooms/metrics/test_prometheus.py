@@ -7,6 +7,7 @@ import math
 import time
 
 import pytest
+from aiohttp import web
 
 from fleet_rollout.control.engine.dialing import DirectDial
 from fleet_rollout.decide.canary.addresses import read_reach
@@ -173,6 +174,20 @@ async def test_a_server_that_hangs_delays_no_other(make, server, silent, dial, b
     assert time.monotonic() - started < 0.8
     for failure in await asyncio.gather(*stuck, return_exceptions=True):
         assert isinstance(failure, QueryFailed)
+
+
+async def test_a_queue_of_many_canaries_is_no_failed_query(make, server, monkeypatch):
+    """The last has waited for its turn longer than Prometheus may take for an answer."""
+    monkeypatch.setattr(prometheus, "TIMEOUT", 0.4)
+
+    async def handle(_):
+        await asyncio.sleep(0.05)
+        return web.json_response(vector("1"))
+
+    server.handler = handle
+    began = time.monotonic()
+    assert await asyncio.gather(*(make("prometheus", None).value("x") for _ in range(100))) == [1.0] * 100
+    assert time.monotonic() - began > 0.5
 
 
 async def test_the_client_library_never_dials_by_itself(server, bulkheads, options):
