@@ -52,6 +52,8 @@ async def exchange(stream: Stream, call: Call, *, limit: int) -> tuple[int, byte
         return await _answer(stream, connection, limit)
     except h11.LocalProtocolError as error:
         raise BrokenAnswer(f"the request is not valid HTTP: {error}") from None
+    except UnicodeError:
+        raise BrokenAnswer("the request is not valid HTTP: characters other than ASCII in its path") from None
     except h11.RemoteProtocolError as error:
         raise BrokenAnswer(f"the answer is not valid HTTP: {error}") from None
 
@@ -63,7 +65,8 @@ def _written(connection: h11.Connection, call: Call) -> bytes:
     headers = [("Host", call.host), ("Connection", "close"), *length, *kept]
     if not any(name.lower() == "user-agent" for name, _ in kept):
         headers.append(("User-Agent", "fleet-rollout"))
-    parts: list[h11.Event] = [h11.Request(method=call.method, target=call.target, headers=headers)]
+    sent = [(name.encode(), value.encode()) for name, value in headers]  # values as UTF-8, as aiohttp and Go send them
+    parts: list[h11.Event] = [h11.Request(method=call.method, target=call.target, headers=sent)]
     if body:
         parts.append(h11.Data(data=body))
     return b"".join(connection.send(part) or b"" for part in (*parts, h11.EndOfMessage()))

@@ -14,7 +14,7 @@ from fleet_rollout.metrics.query import (
     address_of,
     at,
     base_of,
-    credential,
+    header_credential,
     interval_seconds,
     number_of,
 )
@@ -28,8 +28,8 @@ class Provider:
     def __init__(self, spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None, options: Options, dial: Dial):
         self._url = base_of(address_of(spec, DEFAULT_ADDRESS))
         self._headers = {
-            "DD-API-KEY": credential(spec, credentials, "datadog_api_key"),
-            "DD-APPLICATION-KEY": credential(spec, credentials, "datadog_application_key"),
+            "DD-API-KEY": header_credential(spec, credentials, "datadog_api_key"),
+            "DD-APPLICATION-KEY": header_credential(spec, credentials, "datadog_application_key"),
         }
         self._window = int(INTERVALS * interval_seconds(options.interval))
         self._now = options.now

@@ -14,7 +14,7 @@ from fleet_rollout.metrics.query import (
     address_of,
     at,
     base_of,
-    credential,
+    header_credential,
     interval_seconds,
     number_of,
 )
@@ -25,7 +25,7 @@ class Provider:
 
     def __init__(self, spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None, options: Options, dial: Dial):
         self._url = f"{base_of(address_of(spec))}/api/v2/metrics"
-        token = credential(spec, credentials, "dynatrace_token")
+        token = header_credential(spec, credentials, "dynatrace_token")
         self._headers = {"Authorization": f"Api-Token {token}"}
         self._window = int(INTERVALS * interval_seconds(options.interval) * 1000)
         self._now = options.now

@@ -18,7 +18,7 @@ from fleet_rollout.metrics.query import (
     address_of,
     at,
     base_of,
-    credential,
+    header_credential,
 )
 
 GROUP = "external.metrics.k8s.io/v1beta1"
@@ -36,7 +36,7 @@ class Provider:
     def __init__(
         self, spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None, options: Options, dial: Dial
     ) -> None:
-        token = credential(spec, credentials, "token") if credentials and "token" in credentials else ""
+        token = header_credential(spec, credentials, "token") if credentials and "token" in credentials else ""
         self._backend = Backend(dial, [token], verify=not spec.get("insecureSkipVerify"))
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = base_of(address_of(spec)) if spec.get("address") else ""

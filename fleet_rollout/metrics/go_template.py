@@ -70,6 +70,9 @@ Node = str | Action | Branch
 
 UNSUPPORTED = frozenset({"range", "define", "template", "block", "break", "continue"})
 DEEPEST = 50
+LONGEST_SHOWN = 50
+# Go's int.
+LEAST, GREATEST = -(2**63), 2**63 - 1
 
 
 @lru_cache(maxsize=256)
@@ -230,8 +233,8 @@ class _Reader:
                     return ord(unquote(f'"{token.text[1:-1]}"'.replace("\\'", "'")))
                 case "number":
                     return _number(token.text)
-        except (ValueError, TypeError, SyntaxError):
-            raise self._error(f"{token.text} is not a {token.kind}") from None
+        except (ValueError, TypeError, SyntaxError, OverflowError):
+            raise self._error(f"{token.text[:LONGEST_SHOWN]} is not a {token.kind}") from None
         return words[token.text]
 
     def _is_next(self, symbol: str) -> bool:
@@ -251,4 +254,6 @@ def _number(text: str) -> int | float:
     value = ast.literal_eval(text)
     if not isinstance(value, int | float):
         raise TypeError
+    if isinstance(value, int) and not LEAST <= value <= GREATEST:
+        raise OverflowError
     return value

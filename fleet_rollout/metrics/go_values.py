@@ -6,6 +6,7 @@ A `Mixed` text remembers which of its parts are somebody else's words, so that o
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -161,7 +162,7 @@ def _converted(verb: re.Match[str], flags: str, precision: int | None, value: An
     if letter in "svqxX" and isinstance(value, str):
         return _string(letter, precision, value)
     if letter in "dxXobc" and isinstance(value, int) and not isinstance(value, bool):
-        return chr(value) if letter == "c" else _signed(format(value, letter), flags, value)
+        return _character(value) if letter == "c" else _signed(format(value, letter), flags, value)
     if letter in "eEfFgG" and isinstance(value, float):
         is_shortest = letter in "gG" and precision is None
         text = number(value) if is_shortest else format(value, f".{6 if precision is None else precision}{letter}")
@@ -169,6 +170,12 @@ def _converted(verb: re.Match[str], flags: str, precision: int | None, value: An
     if letter == "t" and isinstance(value, bool):
         return shown(value)
     raise ValueError(f"printf: {verb[0]} does not fit the {type_of(value)} {shown(value)!r}")
+
+
+def _character(code: int) -> str:
+    """Go's %c, to which a number that is no character is U+FFFD."""
+    is_one = 0 <= code <= sys.maxunicode and not 0xD800 <= code <= 0xDFFF
+    return chr(code) if is_one else "\N{REPLACEMENT CHARACTER}"
 
 
 def _string(letter: str, precision: int | None, value: str) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import orjson
 
 from fleet_rollout.decide.canary.addresses import Dial
+from fleet_rollout.decide.canary.hooks import quoted
 from fleet_rollout.metrics.query import (
     Backend,
     NoValues,
@@ -21,6 +22,7 @@ from fleet_rollout.metrics.query import (
     address_of,
     base_of,
     credential,
+    header_credential,
 )
 
 ONLINE = 'from(bucket: "default") |> range(start: -2h)'
@@ -35,7 +37,7 @@ class Provider:
     def __init__(self, spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None, options: Options, dial: Dial):
         token = org = ""
         if credentials is not None:
-            token = credential(spec, credentials, "token", "an authentication token")
+            token = header_credential(spec, credentials, "token", "an authentication token")
             org = credential(spec, credentials, "org", "an organisation")
         self._url = f"{base_of(address_of(spec))}/api/v2/query?{urlencode({'org': org})}"
         self._headers = {"Accept": "application/csv", "Content-Type": "application/json"}
@@ -75,7 +77,14 @@ class Provider:
 
 
 def records(text: str) -> Iterator[Record]:
-    """The rows of annotated CSV; QueryFailed where the answer is one table of errors."""
+    """The rows of annotated CSV; QueryFailed where the answer is one table of errors, or no CSV."""
+    try:
+        yield from _records(text)
+    except csv.Error as error:
+        raise QueryFailed(f"invalid response: not CSV: {quoted(str(error))}") from None
+
+
+def _records(text: str) -> Iterator[Record]:
     types: list[str] = []
     defaults: list[str] = []
     names: list[str] | None = None

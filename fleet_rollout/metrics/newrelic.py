@@ -14,6 +14,7 @@ from fleet_rollout.metrics.query import (
     at,
     base_of,
     credential,
+    header_credential,
     interval_seconds,
     number_of,
 )
@@ -28,7 +29,7 @@ class Provider:
     def __init__(self, spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None, options: Options, dial: Dial):
         account = quote(credential(spec, credentials, "newrelic_account_id"), safe="")
         self._url = f"{base_of(address_of(spec, DEFAULT_ADDRESS))}/v1/accounts/{account}/query"
-        self._headers = {"X-Query-Key": credential(spec, credentials, "newrelic_query_key")}
+        self._headers = {"X-Query-Key": header_credential(spec, credentials, "newrelic_query_key")}
         self._window = int(interval_seconds(options.interval))
         self._backend = Backend(dial, self._headers.values())
 

@@ -31,6 +31,7 @@ from fleet_rollout.metrics.query import (
     address_of,
     base_of,
     credential,
+    header_credential,
     header_name,
     header_value,
 )
@@ -181,7 +182,7 @@ def _headers(spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None) -
         return headers
     headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
     if "token" in credentials:
-        return {**headers, "Authorization": f"Bearer {credential(spec, credentials, 'token')}"}
+        return {**headers, "Authorization": f"Bearer {header_credential(spec, credentials, 'token')}"}
     user = credential(spec, credentials, "username", "a username")
     password = credential(spec, credentials, "password", "a password")
     return {**headers, "Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}

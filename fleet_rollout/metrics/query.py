@@ -213,10 +213,23 @@ def base_of(url: Url) -> str:
 
 
 def credential(spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None, key: str, what: str = "") -> str:
-    """A value of the template's Secret; Misconfigured where it is missing."""
+    """A value of the template's Secret, to be encoded in some way; Misconfigured where it is missing."""
     if credentials is None or key not in credentials:
         raise Misconfigured(f"{spec.get('type')} credentials does not contain {what or key}")
     return header_value(key, credentials[key].decode(errors="replace").strip())
+
+
+def header_credential(
+    spec: Mapping[str, Any], credentials: Mapping[str, bytes] | None, key: str, what: str = ""
+) -> str:
+    """A value of the template's Secret that stands in a header as it is."""
+    found = credential(spec, credentials, key, what)
+    if not found.isascii():
+        raise Misconfigured(
+            f"{spec.get('type')} credentials: {key} has characters other than ASCII, such as a byte order mark;"
+            " write it into the Secret anew"
+        )
+    return found
 
 
 def header_name(name: str) -> str:

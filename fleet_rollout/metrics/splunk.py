@@ -24,7 +24,7 @@ from fleet_rollout.metrics.query import (
     QueryFailed,
     address_of,
     base_of,
-    credential,
+    header_credential,
     interval_seconds,
 )
 
@@ -51,7 +51,7 @@ class Provider:
         url = address_of(spec, schemes=("https", "http", "wss", "ws"))
         self._stream = f"{base_of(_moved(url, 'ws', 'api.', 'stream.'))}/v2/signalflow/connect"
         self._api = base_of(_moved(url, "http", "stream.", "api."))
-        self._token = credential(spec, credentials, "sf_token_key")
+        self._token = header_credential(spec, credentials, "sf_token_key")
         self._window = int(INTERVALS * interval_seconds(options.interval) * 1000)
         self._now = options.now
         self._backend = Backend(dial, [self._token])
@@ -81,7 +81,7 @@ class Provider:
         points: list[Point] = []
         while (said := await socket.receive()) is not None:
             try:
-                message = orjson.loads(said) if isinstance(said, str) else _unpacked(said)
+                message = _message(said) if isinstance(said, str) else _unpacked(said)
                 if isinstance(message, list):
                     points += message
                 elif self._is_last(message):
@@ -107,6 +107,13 @@ def _moved(url: Url, scheme: str, old: str, new: str) -> Url:
     return replace(url, scheme=scheme + ("s" if url.scheme in ("https", "wss") else ""), host=host)
 
 
+def _message(said: str | bytes) -> dict[str, Any]:
+    found = orjson.loads(said)
+    if not isinstance(found, dict):
+        raise TypeError
+    return found
+
+
 def _text(message: dict[str, Any]) -> str:
     return orjson.dumps(message).decode()
 
@@ -128,8 +135,7 @@ def _unpacked(said: bytes) -> list[Point] | dict[str, Any]:
         if unzip.unconsumed_tail:
             raise ValueError
     if flags & JSON:
-        found: dict[str, Any] = orjson.loads(rest)
-        return found
+        return _message(rest)
     _, count = HEAD.unpack_from(rest)
     payloads = (PAYLOAD.unpack_from(rest, HEAD.size + index * PAYLOAD.size) for index in range(count))
     return [Point(series, _number(kind, raw)) for kind, series, raw in payloads if kind in (LONG, DOUBLE, INT)]

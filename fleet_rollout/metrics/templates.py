@@ -66,7 +66,7 @@ class _Filling:
         try:
             for text, is_foreign in parts_of(shown(value)):
                 self._append(text, is_foreign)
-        except CannotQuote as error:
+        except (CannotQuote, ValueError) as error:
             raise TemplateError(f"line {pipeline.line}: {error}") from None
 
     def _append(self, text: str, is_foreign: bool) -> None:
@@ -95,7 +95,7 @@ class _Filling:
                 value = self._call(command, [value])
             if pipeline.declares:
                 self._declare(pipeline, value)
-        except (TypeError, ValueError, LookupError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise TemplateError(f"line {pipeline.line}: {error.args[0]}") from None
         return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from fleet_rollout.control.engine.sight import Sight
 from fleet_rollout.decide.canary import checks, targets
 from fleet_rollout.decide.canary.addresses import Dial, NotReached
 from fleet_rollout.decide.canary.knative import latest_revision
-from fleet_rollout.decide.canary.objects import Object, Ref, Unasked
+from fleet_rollout.decide.canary.objects import Object, Ref, StepFailed, Unasked
 from fleet_rollout.decide.canary.subject import CANARY_API, Subject
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Cluster
@@ -24,6 +25,8 @@ from fleet_rollout.metrics.templates import TemplateError, render
 
 Metric = Mapping[str, Any]
 ApiFailure = (ApiError, Unreachable, FleetRolloutError)
+
+log = logging.getLogger(__name__)
 
 
 class _Refused(Exception):
@@ -49,6 +52,15 @@ class Measuring:
     async def measure(self, subject: Subject, metric: Metric, dial: Dial) -> str | None:
         """None where the metric passes, else the text of the event."""
         try:
+            return await self._measure(subject, metric, dial)
+        except (StepFailed, *ApiFailure):  # nothing was learned of the metric: for the tick to tell
+            raise
+        except Exception as error:
+            CANARY_UNMEASURED.labels(**_labels(subject, metric), reason="error").inc()
+            return checks.query_failed(subject, metric, _mistake(subject, metric, error))
+
+    async def _measure(self, subject: Subject, metric: Metric, dial: Dial) -> str | None:
+        try:
             question = await self._question(subject, metric, dial)
             value = question.scale * await question.provider.value(question.query)
         except NoValues as error:
@@ -73,6 +85,10 @@ class Measuring:
                 return str(error)
             except (QueryFailed, Unasked) as error:  # the tick goes on, whoever could not be asked
                 return checks.offline(subject, metric, str(error))
+            except ApiFailure:
+                raise
+            except Exception as error:
+                return checks.offline(subject, metric, _mistake(subject, metric, error))
         return None
 
     async def _question(self, subject: Subject, metric: Metric, dial: Dial) -> _Question:
@@ -150,6 +166,12 @@ class Measuring:
             return ""
         ref = targets.target_ref(subject)
         return latest_revision((await self._sight.read([ref]))[ref] or {})
+
+
+def _mistake(subject: Subject, metric: Metric, error: Exception) -> str:
+    """What nobody has thought of is a failed check as any other; the error's own text may hold a secret."""
+    log.error("metric %s of Canary %s was not measured", metric["name"], subject.full_name, exc_info=error)
+    return f"unexpected {type(error).__name__}; the log of the engine says more"
 
 
 def _labels(subject: Subject, metric: Metric) -> dict[str, str]:

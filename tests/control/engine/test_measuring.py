@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from fleet_rollout import measures
 from fleet_rollout.control.engine.measuring import Measuring
 from fleet_rollout.decide.canary.addresses import Answer
-from fleet_rollout.decide.canary.objects import Unasked
+from fleet_rollout.decide.canary.objects import StepFailed, Unasked
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
+from fleet_rollout.kube.errors import Unreachable
 from fleet_rollout.metrics.bulkheads import Bulkheads
 
 NAMED = {"name": "web", "namespace": "measuring", "cluster": "west"}
@@ -120,3 +122,41 @@ async def test_a_question_without_a_turn_is_no_failed_check_and_ends_no_first_ti
     analysed = Subject({**CANARY, "spec": {**CANARY["spec"], "analysis": {"metrics": [metric]}}}, OPTIONS)
     said = await measuring.probe(analysed, Crowded())
     assert said == "prometheus not avaiable: http://prometheus:9090 is asked by too many at once"
+
+
+class Surprising:
+    """A Dial, or a Sight, that fails as nobody has thought of."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def request(self, *_: Any, **__: Any) -> Answer:
+        raise self._error
+
+    async def read(self, *_: Any, **__: Any) -> Any:
+        raise self._error
+
+
+ANALYSED = Subject(
+    {**CANARY, "spec": {**CANARY["spec"], "analysis": {"metrics": [{"name": "request-duration"}]}}}, OPTIONS
+)
+UNEXPECTED = "unexpected RuntimeError; the log of the engine says more"
+
+
+async def test_what_nobody_expected_fails_the_check_and_is_logged(
+    measuring: Measuring, caplog: pytest.LogCaptureFixture
+) -> None:
+    dial, metric = Surprising(RuntimeError("s3cret")), {"name": "request-duration"}
+    said = await measuring.measure(ANALYSED, metric, dial)
+    assert said == f"Prometheus query failed: running query failed: {UNEXPECTED}"
+    assert unmeasured("request-duration", "error") == 1
+    assert await measuring.probe(ANALYSED, dial) == f"prometheus not avaiable: {UNEXPECTED}"
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), StepFailed("x"), Unasked("x"), Unreachable("m", "away", maybe_sent=True)]
+)
+async def test_what_the_tick_has_to_know_passes(measuring: Measuring, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        await measuring.measure(ANALYSED, {"name": "request-duration"}, Surprising(error))

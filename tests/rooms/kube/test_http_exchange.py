@@ -154,3 +154,14 @@ async def test_tls_with_what_does_not_speak_it_fails(pieces):
     async with asyncio.timeout(5):
         with pytest.raises(ssl.SSLError):
             await Tls(Scripted(*pieces), "web.shop.svc").shake_hands()
+
+
+async def test_headers_may_hold_any_text_as_for_go():
+    stream = Scripted(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await exchange(stream, CALL._replace(headers={"X-Org": "Größe"}), limit=100)
+    assert "X-Org: Größe\r\n".encode() in stream.written
+
+
+async def test_a_path_that_is_no_ascii_is_said():
+    with pytest.raises(BrokenAnswer, match="characters other than ASCII in its path"):
+        await answer(call=CALL._replace(target="/größe"))

@@ -23,6 +23,16 @@ HTTP = {
     "influxdb": "from()",
     "externalmetrics": "default/x",
 }
+# The credential of each that stands in a header as it is.
+IN_HEADERS = {
+    "prometheus": "token",
+    "datadog": "datadog_api_key",
+    "newrelic": "newrelic_query_key",
+    "dynatrace": "dynatrace_token",
+    "influxdb": "token",
+    "externalmetrics": "token",
+    "splunk": "sf_token_key",
+}
 # Which say so in the body of a 200.
 JSON = [kind for kind in HTTP if kind != "influxdb"]
 
@@ -105,3 +115,17 @@ async def test_an_unknown_type_is_prometheus_with_a_warning(make, server, caplog
     server.answer = {"data": {"result": [{"value": [1, "5"]}]}}
     assert await make("zabbix", None).value("x") == 5
     assert "unknown metrics provider 'zabbix', using prometheus" in caplog.text
+
+
+@pytest.mark.parametrize("kind", sorted(IN_HEADERS))
+@pytest.mark.parametrize("value", ["\ufeffs3cret-k3y".encode(), "s3cret-k3ß".encode(), b"s3cret\xff"])
+def test_t21_a_credential_that_no_header_can_hold_is_refused_by_its_key(make, kind, value):
+    key = IN_HEADERS[kind]
+    with pytest.raises(Misconfigured, match=f"{key} has characters other than ASCII") as caught:
+        make(kind, {**(SECRETS.get(kind) or {}), key: value})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_credential_that_is_encoded_may_be_any_text(make):
+    make("prometheus", {"username": "jürgen".encode(), "password": "größe".encode()})
+    make("influxdb", {"token": b"t0ken", "org": "Größe GmbH".encode()})

@@ -93,3 +93,12 @@ async def test_the_online_probe_reads_the_default_bucket(make, server):
 def test_the_secret_holds_token_and_organisation(make, secret, fact):
     with pytest.raises(Misconfigured, match=f"influxdb credentials does not contain {fact}"):
         make("influxdb", secret)
+
+
+@pytest.mark.parametrize(
+    "answer", ["#datatype,a\r\n" + "x" * 140_000 + "\r\n", "#datatype,a\r\nb\rc,d\r\n"], ids=["long", "bare CR"]
+)
+async def test_what_is_no_csv_is_an_error(make, server, answer):
+    server.answer = answer
+    with pytest.raises(QueryFailed, match="invalid response: not CSV: "):
+        await make("influxdb").value("x")

@@ -167,3 +167,10 @@ def test_either_address_of_a_realm_names_both(options, dial, address):
 def test_an_address_is_needed(make):
     with pytest.raises(Misconfigured, match="not a valid URL"):
         make("splunk", address="")
+
+
+@pytest.mark.parametrize("message", ["[1]", '["data"]', "7", "null", '"data"'])
+async def test_json_that_is_no_object_cannot_be_read(make, flow, message):
+    flow(message)
+    with pytest.raises(QueryFailed, match="a message of SignalFlow that cannot be read"):
+        await make("splunk").value("x")

@@ -270,3 +270,22 @@ def test_t45_every_value_stays_in_its_string_and_two_in_a_row_do_too(value):
 def test_a_quoted_value_means_the_same(value):
     query = render('"{{ variables.v }}"', model(v=value))
     assert unquote(query) == value
+
+
+@pytest.mark.parametrize("code", ["0xD800", "0xDFFF", "0x110000", "9223372036854775807", "-1"])
+def test_a_number_that_is_no_character_is_written_as_by_go(code):
+    assert render(f'{{{{ printf "%c" {code} }}}}', model()) == "\ufffd"
+    assert render(f'{{{{ printf "%c" {code} | urlquery }}}}', model()) == "%EF%BF%BD"
+
+
+@pytest.mark.parametrize(
+    "number", ["9223372036854775808", "-9223372036854775809", "0x" + "f" * 5000, "9" * 5000, "'\\UFFFFFFFF'"]
+)
+def test_a_number_beyond_gos_is_refused(number):
+    with pytest.raises(TemplateError, match=r"^line 1: .{1,60} is not a (number|char)$"):
+        render(f"{{{{ {number} }}}}", model())
+
+
+def test_a_map_that_is_longer_than_any_query_is_refused():
+    with pytest.raises(TemplateError, match="longer than 256 KiB"):
+        render("{{ variables }}", model(a="x" * 200_000, b="y" * 200_000))
