@@ -1,7 +1,8 @@
 """Sends alerts to chat systems, in the background: a tick only leaves a letter, and never waits for anybody.
 
-Each recipient has a lane of its own, in order, so that one that hangs holds up nobody else. Letters that find no room
-are dropped and counted; what cannot be delivered after three attempts is told to the caller.
+Each recipient has a lane of its own, in order, and all take turns letter by letter, so that those that hang hold up
+nobody else. Letters that find no room are dropped and counted, of whoever has most of them; what cannot be delivered
+after three attempts is told to the caller.
 """
 
 from __future__ import annotations
@@ -92,11 +93,17 @@ class Sender:
         self._at_once = asyncio.Semaphore(LANES_AT_ONCE)
 
     def post(self, letter: Letter) -> None:
-        """Leave a letter; it is dropped where too many wait already."""
+        """Leave a letter; where too many wait already, one is dropped of the recipient for whom most of them do."""
         lane = self._lanes.get(letter.who, ())
-        if len(lane) >= LANE_LENGTH or sum(map(len, self._lanes.values())) >= MOST_WAITING:
+        if len(lane) >= LANE_LENGTH:
             ALERTS_DROPPED.inc()
             return
+        if sum(map(len, self._lanes.values())) >= MOST_WAITING:
+            ALERTS_DROPPED.inc()
+            longest = max(self._lanes.values(), key=len)
+            if len(longest) <= len(lane) + 1:
+                return
+            longest.pop()
         if letter.who not in self._lanes:
             self._lanes[letter.who] = deque()
             self._without_worker.append(letter.who)
@@ -121,9 +128,10 @@ class Sender:
     async def _drain(self, who: str, session: aiohttp.ClientSession) -> None:
         lane = self._lanes[who]
         try:
-            async with self._at_once:
-                while lane:
-                    await self._deliver(lane.popleft(), session)
+            while lane:
+                async with self._at_once:
+                    if lane:
+                        await self._deliver(lane.popleft(), session)
         finally:
             del self._lanes[who]
             if not self._lanes:

@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
-from zlib import crc32
+from typing import Any
 
 from fleet_rollout import measures
 from fleet_rollout.control.engine.dialing import DirectDial
 from fleet_rollout.control.engine.measuring import Measuring
 from fleet_rollout.control.engine.member_dial import Backings, MemberDial
 from fleet_rollout.control.engine.sight import Sight
+from fleet_rollout.control.engine.telling import Telling, Told
 from fleet_rollout.decide.canary import alerts, hooks
 from fleet_rollout.decide.canary.addresses import Reach
 from fleet_rollout.decide.canary.effects import Count, Emit, Notify, Severity
@@ -37,9 +37,6 @@ log = logging.getLogger(__name__)
 
 EVENTS = Resource("", "v1", "Event", "events", True)
 MANAGER_EVENTS = "fleet-rollout-canary"
-# Events told to hooks that wait for their turn; each is told once, without retries beyond the hook's own.
-MOST_TOLD = 250
-TELLERS = 4
 
 
 @dataclass(frozen=True)
@@ -48,14 +45,6 @@ class Default:
 
     find: Find
     severity: Severity
-
-
-class _Told(NamedTuple):
-    """One event for one hook."""
-
-    subject: Subject
-    hook: hooks.Hook
-    body: Mapping[str, Any]
 
 
 class Outside:
@@ -82,39 +71,34 @@ class Outside:
         self._measuring = Measuring(cluster, sight, bulkheads)
         self._recorder: Recorder = engine_recorder(self._post)
         self._shown: set[str] = set()
-        # What is told of one Canary goes through one lane: its hooks hear of its events in their order. Most members
-        # need none.
-        self._lanes: dict[int, asyncio.Queue[_Told]] = {}
-        self._tellers: asyncio.TaskGroup | None = None
+        self._telling = Telling(self._dial)
 
     async def run(self) -> None:
         """Send events, and tell event hooks, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._recorder.run())
             group.create_task(self._sender.run())
-            for lane in self._lanes.values():
-                group.create_task(self._tell(lane))
-            self._tellers = group
+            self._telling.begin(group)
 
     # Waited for
 
     async def measure(self, subject: Subject, metric: Mapping[str, Any]) -> str | None:
         """None where the metric passes, else the text of the event. StepFailed where its member is away."""
-        dial = self._dial(subject)
+        dial = self._dial(subject.namespace)
         return _unless_away(dial, await self._measuring.measure(subject, metric, dial))
 
     async def probe(self, subject: Subject) -> str | None:
         """None where all metrics backends answer."""
-        return await self._measuring.probe(subject, self._dial(subject))
+        return await self._measuring.probe(subject, self._dial(subject.namespace))
 
     async def call(self, subject: Subject, hook: Mapping[str, Any], phase: str) -> str | None:
         """None where the hook passes. StepFailed where its member is away."""
-        read, dial = hooks.read_hook(hook), self._dial(subject)
+        read, dial = hooks.read_hook(hook), self._dial(subject.namespace)
         return _unless_away(dial, await webhooks.call(read, hooks.payload(subject, read, phase), dial))
 
-    def _dial(self, subject: Subject) -> MemberDial:
+    def _dial(self, namespace: str) -> MemberDial:
         reach = self._reach()
-        return MemberDial(self._cluster, self._backings, self._direct(reach), reach, subject.namespace)
+        return MemberDial(self._cluster, self._backings, self._direct(reach), reach, namespace)
 
     # In the background
 
@@ -125,31 +109,12 @@ class Outside:
             told = hooks.event_payload(
                 subject, hook, effect.type, effect.message, now=datetime.now(UTC), phase=effect.phase
             )
-            lane = self._lane(subject)
-            if lane.full():  # a hook that is too slow for its Canary's events misses the oldest
-                lane.get_nowait()
-                lane.task_done()
-            lane.put_nowait(_Told(subject, hook, told))
-
-    def _lane(self, subject: Subject) -> asyncio.Queue[_Told]:
-        number = crc32(subject.full_name.encode()) % TELLERS
-        lane = self._lanes.get(number)
-        if lane is None:
-            lane = self._lanes[number] = asyncio.Queue(MOST_TOLD)
-            if self._tellers is not None:
-                self._tellers.create_task(self._tell(lane))
-        return lane
+            self._telling.leave(Told((subject.namespace, subject.name), hook, told))
 
     def record(self, obj: Mapping[str, Any], effect: Emit) -> None:
         """An Event about any object of the member."""
         record = self._recorder.normal if effect.type == "Normal" else self._recorder.warning
         record(obj, ENGINE_REASON, effect.message)
-
-    async def _tell(self, lane: asyncio.Queue[_Told]) -> None:
-        while True:
-            told = await lane.get()
-            await webhooks.call(told.hook, told.body, self._dial(told.subject))
-            lane.task_done()
 
     def notify(self, subject: Subject, effect: Notify) -> None:
         """An alert to those whom the Canary names, else to the engine's default."""
@@ -157,7 +122,7 @@ class Outside:
         if default is not None and alerts.RANKS[effect.severity] < alerts.RANKS[default.severity]:
             default = None
         find = default.find if default is not None else None
-        for letter in letters(subject, effect, self._read, default=find, dial=self._dial(subject)):
+        for letter in letters(subject, effect, self._read, default=find, dial=self._dial(subject.namespace)):
             self._sender.post(letter)
 
     async def _read(self, ref: Ref) -> Object | None:
@@ -172,8 +137,7 @@ class Outside:
 
     async def finish(self) -> None:
         """Returns when all of it has been sent, or given up; `run` has to go on meanwhile."""
-        told = (lane.join() for lane in self._lanes.values())
-        await asyncio.gather(self._recorder.finished(), self._sender.finished(), *told)
+        await asyncio.gather(self._recorder.finished(), self._sender.finished(), self._telling.finished())
 
     async def _post(self, event: dict[str, Any]) -> None:
         await self._cluster.create(EVENTS, event, manager=MANAGER_EVENTS)

@@ -220,6 +220,35 @@ async def test_posting_never_waits_and_too_much_is_dropped_and_counted(monkeypat
     assert ALERTS_DROPPED._value.get() - before == 30
 
 
+async def test_recipients_that_hang_leave_their_turn_to_others_letter_by_letter(
+    receiver, office, eventually, monkeypatch
+):
+    monkeypatch.setattr(alerts, "LANES_AT_ONCE", 2)
+    receiver.is_silent = True
+    sender = office.open(timeout=0.05)
+    for _ in range(50):
+        for name in "abc":
+            sender.post(letter(Destination("slack", f"{receiver.url}/silent"), who=name))
+    await has_come(eventually, receiver.received)
+    sender.post(letter(Destination("slack", f"{receiver.url}/works"), who="works"))
+
+    async def is_asked() -> bool:
+        return any(path == "/works" for path, *_ in receiver.received)
+
+    await eventually(is_asked, every=0.01)
+    assert len(receiver.received) < 30
+
+
+async def test_a_backlog_leaves_room_for_those_who_have_none(monkeypatch):
+    monkeypatch.setattr(alerts, "MOST_WAITING", 100)
+    sender = Sender(HERE)  # nobody delivers
+    for _ in range(100):
+        sender.post(letter(Destination("slack", "http://127.0.0.1:1"), who="hangs"))
+    for _ in range(10):
+        sender.post(letter(Destination("slack", "http://127.0.0.1:1"), who="works"))
+    assert {who: len(lane) for who, lane in sender._lanes.items()} == {"hangs": 90, "works": 10}
+
+
 async def test_a_proxy_is_asked_in_place_of_the_chat_system(receiver, office, eventually):
     to = Destination("rocket", "http://rocket.example.com/hook", proxy=receiver.url)
     office.open().post(letter(to))
