@@ -30,6 +30,8 @@ SLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", T
 # How long a Service that was looked at counts as what it was, in seconds: for the calls of one tick, not of the next,
 # lest somebody points it elsewhere as soon as it has been looked at.
 BACKING_AGE = 5.0
+# With so many remembered, those that are older are forgotten.
+MOST_CHECKED = 100
 # What the API server would take for its own: who asks, and for whom.
 NEVER_RELAYED = frozenset({"authorization", "host", "cookie"})
 IDENTITIES = ("impersonate-", "x-remote-")
@@ -55,8 +57,14 @@ class Backings:
         label = f"kubernetes.io/service-name={service}"
         slices, _ = await self._cluster.list(SLICES, namespace, label_selector=label)
         check_backing(found, slices)
-        self._checked[(namespace, service)] = time.monotonic()
+        self._remember(namespace, service)
         return found, slices
+
+    def _remember(self, namespace: str, service: str) -> None:
+        now = time.monotonic()
+        if len(self._checked) >= MOST_CHECKED:
+            self._checked = {key: at for key, at in self._checked.items() if now - at < BACKING_AGE}
+        self._checked[(namespace, service)] = now
 
 
 class MemberDial:

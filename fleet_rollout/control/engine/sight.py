@@ -25,6 +25,9 @@ TELLING_KINDS = frozenset({"Deployment", "DaemonSet", "ConfigMap"})
 AGE_IN_ANALYSIS = 60.0
 AGE_WHEN_IDLE = 600.0
 SECRET_AGE = 60.0
+# How long what nobody looks at is kept, for checks and alerts of other Canaries that read the same. Older than this it
+# would be read again anyway.
+UNUSED_AGE = 60.0
 REWATCH_DELAY = 1.0
 
 Kind = tuple[str, str]  # apiVersion, kind
@@ -73,6 +76,7 @@ class Sight:
         self._watched: dict[Kind, _Watched] = {}
         self._resources: dict[Kind, Resource] = {}
         self._rewatching: asyncio.TimerHandle | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     # Reading
@@ -118,11 +122,28 @@ class Sight:
         if obj is not None:
             obj["metadata"].pop("managedFields", None)
         self._seen[ref] = _Seen(obj, _version(obj), time.monotonic())
+        if ref not in self._users:
+            self._sweep_later()
 
     def drop(self, ref: Ref) -> None:
         """Forget an object again that nobody looks at."""
         if ref not in self._users:
             self._seen.pop(ref, None)
+
+    def _sweep_later(self) -> None:
+        if self._sweeping is None and not self._is_closed:
+            self._sweeping = asyncio.get_running_loop().call_later(UNUSED_AGE, self._sweep)
+
+    def _sweep(self) -> None:
+        """Forget what was read for a check or an alert: Secrets above all."""
+        self._sweeping = None
+        now = time.monotonic()
+        unused = {ref: seen for ref, seen in self._seen.items() if ref not in self._users}
+        old = [ref for ref, seen in unused.items() if now - seen.at >= UNUSED_AGE]
+        for ref in old:
+            del self._seen[ref]
+        if len(old) < len(unused):
+            self._sweep_later()
 
     async def resource(self, ref: Ref) -> Resource:
         """Raises NoSuchKind."""
@@ -247,8 +268,9 @@ class Sight:
     async def close(self) -> None:
         """End all watches; whoever looks at something afterwards begins no new one."""
         self._is_closed = True
-        if self._rewatching is not None:
-            self._rewatching.cancel()
+        for timer in (self._rewatching, self._sweeping):
+            if timer is not None:
+                timer.cancel()
         tasks = [watched.task for watched in self._watched.values() if watched.task is not None]
         self._watched.clear()
         for task in tasks:

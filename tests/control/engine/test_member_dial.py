@@ -8,7 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -330,3 +330,11 @@ async def test_missing_rights_are_named(there: There, member: LabCluster) -> Non
     finally:
         await poor.close()
     assert str(caught.value).endswith("may not be reached; grant get and create of pods/portforward")
+
+
+def test_services_that_were_looked_at_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member_dial, "BACKING_AGE", 0.0)
+    backings = Backings(cast(Cluster, None))
+    for number in range(5 * member_dial.MOST_CHECKED):
+        backings._remember("shop", f"hook-{number}")
+    assert len(backings._checked) <= member_dial.MOST_CHECKED
