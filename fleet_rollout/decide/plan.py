@@ -7,10 +7,11 @@ What has not been read yet (a Fleet, a cluster) leaves what is there as it is: a
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fleet_rollout.decide import conditions, dependencies, engines, names
+from fleet_rollout.decide import dependencies, engines, names
+from fleet_rollout.decide.hand_over import Held, Identity, Unplaced, is_leaving, is_pending, part
 from fleet_rollout.decide.metric_names import names_shared
 from fleet_rollout.decide.placement import Clusters, Fleets, Placement, destination_of, resolve
 from fleet_rollout.decide.problems import Problem
@@ -19,11 +20,7 @@ from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, Cluste
 from fleet_rollout_api.fleet import Fleet
 from fleet_rollout_api.meta import ObjectMeta, ObjectName, OwnerReference
 
-Identity = tuple[str, ClusterReference]
-
 LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-# Reasons of a ClusterSync that is past writing its inventory: what it took over is on record.
-AFTER_INVENTORY = frozenset({"ReconciliationSucceeded", "PruneFailed", "HealthCheckFailed"})
 UNSUPPORTED_SOURCES = ("helm_repository", "oci_repository")
 
 
@@ -36,6 +33,10 @@ class Row:
     policy: str
     cluster: ClusterReference
 
+    @property
+    def identity(self) -> Identity:
+        return (self.policy, self.cluster)
+
 
 @dataclass(frozen=True)
 class Update:
@@ -46,20 +47,12 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A ClusterSync that is to go once those it waits for have taken over what it has."""
-
-    name: str
-    waits_for: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class SyncPlan:
     """What to do on the hub, and the rows that the status shows, policy by policy in the fleet's order.
 
     `complete`: everything that the plan depends on had been read. `uninstalled`: by policy with a rollout and cluster,
     the Fleet that wants Flagger to be installed there (`spec.plugin.flagger`). `conflicts`: where a rollout's Fleet is
-    overruled by an older one.
+    overruled by an older one. `unplaced`: by policy, why it is known of no cluster whether it goes there.
     """
 
     create: tuple[ClusterSync, ...] = ()
@@ -71,6 +64,7 @@ class SyncPlan:
     complete: bool = True
     uninstalled: Mapping[Identity, str] = field(default_factory=dict)
     conflicts: tuple[engines.Conflict, ...] = ()
+    unplaced: Mapping[str, Problem] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,16 +95,16 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Scope:
-    """What the policies of an Application ask for, and what must not be touched because too little is known."""
+    """What the policies of an Application ask for, and which must not be touched because too little is known."""
 
     wanted: tuple[_Wanted, ...]
-    kept: frozenset[Identity]
-    kept_policies: frozenset[str]
+    unplaced: Mapping[str, Unplaced]
     problems: tuple[Problem, ...]
     is_read: bool  # what is not known is not there, and said to be so
 
     def keeps(self, identity: Identity) -> bool:
-        return identity in self.kept or identity[0] in self.kept_policies
+        policy = self.unplaced.get(identity[0])
+        return policy is not None and policy.may_be_on(identity[1])
 
 
 def own_and_taken(application: Application, syncs: Sequence[ClusterSync]) -> tuple[list[ClusterSync], frozenset[str]]:
@@ -144,19 +138,18 @@ def plan_syncs(
     specs, problems = _specs(application, scope.wanted, rows, have, directory, artifact, requested_at)
     refused = _metrics_refused(scope.wanted)
     frozen = {(each.policy, each.cluster) for each in refused}
-    pairs = [pair for pair in zip(rows, specs, strict=True) if (pair[0].policy, pair[0].cluster) not in frozen]
-    create = [_new(application, row, spec) for row, spec in pairs if _is_missing(row, spec, have)]
-    update = [
-        Update(row.name, spec)
+    pairs = list(zip(rows, specs, strict=True))
+    create = [
+        _new(application, row, spec)
         for row, spec in pairs
-        if (old := have.get((row.policy, row.cluster))) and not _is_leaving(old) and old.spec != spec
+        if row.identity not in frozen and _is_missing(row, spec, have)
     ]
-    wanted = {(row.policy, row.cluster) for row in rows}
+    wanted = {row.identity for row in rows}
     stale = [sync for key, sync in have.items() if key not in wanted and not scope.keeps(key)] + doubles
-    delete, held = _part(stale, rows, have, {update.name for update in update})
+    delete, held = part(stale, _pending(pairs, have), scope.unplaced.values(), have, artifact)
     return SyncPlan(
         tuple(create),
-        tuple(update),
+        tuple(_updates(pairs, have, frozen)),
         delete,
         held,
         tuple(rows),
@@ -164,6 +157,7 @@ def plan_syncs(
         complete=scope.is_read,
         uninstalled=_uninstalled(scope.wanted),
         conflicts=_conflicts(scope.wanted),
+        unplaced={name: each.problem for name, each in scope.unplaced.items() if each.problem is not None},
     )
 
 
@@ -231,8 +225,7 @@ def _not_supported(field: str, fix: str, policy: str = "") -> Problem:
 
 def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Scope:
     wanted: list[_Wanted] = []
-    kept: set[Identity] = set()
-    kept_policies: set[str] = set()
+    unplaced: dict[str, Unplaced] = {}
     problems: list[Problem] = []
     is_read = True
     seen: set[str] = set()
@@ -250,11 +243,18 @@ def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Sco
         for cluster in placement.clusters:
             claims = named.get((cluster.kind, cluster.name), [None])
             wanted.append(_Wanted(name, policy, cluster, fleet, claims[0]))
-        kept |= {(name, cluster) for cluster in placement.unknown}
-        kept_policies |= {name} if placement.everything_unknown else set()
+        if placement.everything_unknown or placement.unknown:
+            unplaced[name] = _unplaced(name, policy, placement)
         is_read &= not placement.unknown and (not placement.everything_unknown or bool(placement.problems))
         problems += _new_problems(placement, name, problems)
-    return _Scope(tuple(wanted), frozenset(kept), frozenset(kept_policies), tuple(problems), is_read)
+    return _Scope(tuple(wanted), unplaced, tuple(problems), is_read)
+
+
+def _unplaced(name: str, policy: SyncPolicy, placement: Placement) -> Unplaced:
+    if not placement.everything_unknown:
+        return Unplaced(name, policy, frozenset(placement.unknown), None)
+    problem = next((replace(each, policy=name) for each in placement.problems), None)
+    return Unplaced(name, policy, None, problem)
 
 
 def _new_problems(placement: Placement, policy: str, known: Sequence[Problem]) -> list[Problem]:
@@ -279,7 +279,7 @@ def _by_identity(existing: Sequence[ClusterSync]) -> tuple[dict[Identity, Cluste
     """The ClusterSync of each policy and cluster, oldest first, and any second one (there should be none)."""
     chosen: dict[Identity, ClusterSync] = {}
     doubles: list[ClusterSync] = []
-    for sync in sorted(existing, key=lambda s: (_is_leaving(s), s.metadata.creation_timestamp or "", s.metadata.name)):
+    for sync in sorted(existing, key=lambda s: (is_leaving(s), s.metadata.creation_timestamp or "", s.metadata.name)):
         identity = (sync.spec.policy, sync.spec.cluster)
         if chosen.setdefault(identity, sync) is not sync:
             doubles.append(sync)
@@ -342,7 +342,7 @@ def _directory(
 ) -> dependencies.Directory:
     return dependencies.Directory(
         application.metadata.namespace,
-        {(row.policy, row.cluster): row.name for row in rows},
+        {row.identity: row.name for row in rows},
         {row.child: row.name for row in rows},
         taken,
         cross_namespace_refs,
@@ -370,12 +370,30 @@ def _cycle(row: Row, way: Sequence[str]) -> Problem:
     return Problem("DependencyCycle", message, terminal=True, policy=row.policy, cluster=row.cluster)
 
 
-def _is_leaving(sync: ClusterSync) -> bool:
-    return sync.metadata.deletion_timestamp is not None
-
-
 def _is_missing(row: Row, spec: ClusterSyncSpec, have: Mapping[Identity, ClusterSync]) -> bool:
-    return (row.policy, row.cluster) not in have and spec.artifact is not None
+    return row.identity not in have and spec.artifact is not None
+
+
+def _updates(
+    pairs: Sequence[tuple[Row, ClusterSyncSpec]], have: Mapping[Identity, ClusterSync], frozen: Container[object]
+) -> Iterator[Update]:
+    for row, spec in pairs:
+        old = have.get(row.identity)
+        if old is None or is_leaving(old):
+            continue
+        allowed = _with_brakes(old.spec, spec) if row.identity in frozen else spec
+        if allowed != old.spec:
+            yield Update(row.name, allowed)
+
+
+def _with_brakes(old: ClusterSyncSpec, wanted: ClusterSyncSpec) -> ClusterSyncSpec:
+    """What stays as it is, but for `suspend`: in an emergency that has to be heard, whatever else is refused."""
+    kustomization = old.kustomization.model_copy(update={"suspend": wanted.kustomization.suspend})
+    rollout = old.rollout
+    if rollout is not None and wanted.rollout is not None:
+        policy = rollout.rollout_policy.model_copy(update={"suspend": wanted.rollout.rollout_policy.suspend})
+        rollout = rollout.model_copy(update={"rollout_policy": policy})
+    return old.model_copy(update={"kustomization": kustomization, "rollout": rollout})
 
 
 def _new(application: Application, row: Row, spec: ClusterSyncSpec) -> ClusterSync:
@@ -393,49 +411,13 @@ def _new(application: Application, row: Row, spec: ClusterSyncSpec) -> ClusterSy
     )
 
 
-def _part(
-    stale: Sequence[ClusterSync], rows: Sequence[Row], have: Mapping[Identity, ClusterSync], changed: Container[str]
-) -> tuple[tuple[str, ...], tuple[Held, ...]]:
-    """The stale ones that can go now, and those that wait: a renamed policy's objects must not go and come back."""
+def _pending(
+    pairs: Sequence[tuple[Row, ClusterSyncSpec]], have: Mapping[Identity, ClusterSync]
+) -> dict[ClusterReference, list[str]]:
+    """Who has not brought yet what is wanted of it, or may not: its present spec says nothing of what is to come."""
     pending: dict[ClusterReference, list[str]] = {}
-    for row in rows:
-        sync = have.get((row.policy, row.cluster))
-        if sync is None or row.name in changed or not has_taken_over(sync):
+    for row, spec in pairs:
+        sync = have.get(row.identity)
+        if is_pending(sync, spec):
             pending.setdefault(row.cluster, []).append(row.name)
-    delete: list[str] = []
-    held: list[Held] = []
-    for sync in stale:
-        waits_for = pending.get(sync.spec.cluster, [])
-        if _is_leaving(sync):
-            continue
-        if waits_for and _holds_objects(sync):
-            held.append(Held(sync.metadata.name, tuple(waits_for)))
-        else:
-            delete.append(sync.metadata.name)
-    return tuple(delete), tuple(held)
-
-
-def _holds_objects(sync: ClusterSync) -> bool:
-    inventory = sync.status.inventory
-    return bool(sync.status.inventory_parts) or (inventory is not None and bool(inventory.entries))
-
-
-def has_taken_over(sync: ClusterSync) -> bool:
-    """Whether the inventory of `sync` names all that its spec wants, so that nobody else deletes it.
-
-    A suspended one takes over nothing more. One that fails before its inventory is written has taken over nothing.
-    """
-    wanted, status = sync.spec.artifact, sync.status
-    if sync.spec.kustomization.suspend:
-        return True
-    if wanted is None:
-        return False
-    if status.last_applied_digest == wanted.digest and status.observed_generation >= sync.metadata.generation:
-        return True
-    ready = conditions.get(status.conditions, conditions.READY)
-    return (
-        ready is not None
-        and ready.reason in AFTER_INVENTORY
-        and (ready.observed_generation or 0) >= sync.metadata.generation
-        and status.last_attempted_revision == wanted.revision
-    )
+    return pending

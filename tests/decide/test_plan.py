@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_rollout.decide import names
-from fleet_rollout.decide.plan import Held, has_taken_over, label_value, own_and_taken, plan_syncs
+from fleet_rollout.decide.hand_over import Held, has_taken_over
+from fleet_rollout.decide.plan import label_value, own_and_taken, plan_syncs
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, WantedArtifact
 from fleet_rollout_api.fleet import Fleet
@@ -260,6 +261,93 @@ def test_what_has_not_been_read_yet_is_kept_as_it_is():
     assert [update.name for update in gap.update] == ["web-0-attachedcluster-m1"]
 
 
+@pytest.mark.parametrize("fleets", [{"shop": None}, {}], ids=["not there", "not read"])
+def test_a_policy_that_is_renamed_while_its_fleet_is_not_there_keeps_what_it_has(fleets):
+    syncs = carried_out(plan(application(policy("old"))))
+    result = plan(application(policy("new")), syncs, fleets=fleets)
+    assert (result.create, result.update, result.delete) == ((), (), ())
+    assert result.held == tuple(
+        Held(f"old-attachedcluster-{member}", (f"new-attachedcluster-{member}",)) for member in ("m1", "m2")
+    )
+    empty = carried_out(plan(application(policy("old"))), applied=False)
+    assert len(plan(application(policy("new")), empty, fleets=fleets).delete) == 2
+    back = plan(application(policy("new")), syncs)
+    assert len(back.create) == len(back.held) == 2
+    assert len(plan(application(policy("new")), carried_out(back, syncs)).delete) == 2
+
+
+def test_names_by_place_that_shift_while_the_fleet_is_not_there_take_nothing_away():
+    """Of two policies without a name the first one goes: the second one now has its name, and not its objects."""
+    syncs = carried_out(plan(application(policy(kustomization=at("a")), policy(kustomization=at("b")))))
+    result = plan(application(policy(kustomization=at("b"))), syncs, fleets={"shop": None}, clusters=("m1",))
+    assert (result.update, result.delete) == ((), ())
+    assert result.held[0] == Held("web-1-attachedcluster-m1", ("web-0-attachedcluster-m1",))
+
+
+AT_A = {"kustomization": {"path": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("of", "artifact", "status", "is_held"),
+    [
+        (AT_A, C1, {}, False),
+        (AT_A, None, {}, False),
+        (AT_A | {"depends_on": ["b"]}, C1, {}, False),
+        (AT_A, C2, {}, True),
+        ({"kustomization": {"path": "b"}}, C1, {}, True),
+        ({**AT_A, "rollout": {}}, C1, {}, True),
+        (AT_A, C1, {"last_applied_digest": None}, True),
+    ],
+    ids=["the same", "no artifact", "other dependencies", "a commit", "another path", "a rollout", "not applied"],
+)
+def test_a_policy_removed_while_the_fleet_is_not_there_waits_for_those_that_may_get_its_objects(
+    of, artifact, status, is_held
+):
+    if "rollout" in of:
+        of = of | {"rollout": ROLLED | {"workload": {"name": "cart", "namespace": "shop"}}}
+    syncs = carried_out(plan(application(policy("a", **AT_A), policy("b")), clusters=("m1",)))
+    syncs = [done(syncs[0], **status), syncs[1]]
+    result = plan(application(policy("a", **dict(of))), syncs, artifact=artifact, fleets={"shop": None})
+    assert result.update == ()
+    assert [each.name for each in result.held] == ["b-attachedcluster-m1"] * is_held
+    assert list(result.delete) == ["b-attachedcluster-m1"] * (not is_held)
+
+
+def test_nothing_on_the_hub_waits_for_a_fleet():
+    """A policy is removed there although another one is placed nowhere; one that is to move away stays."""
+    bare = policy("a")
+    del bare["destination"]
+    syncs = carried_out(plan(application(bare)))
+    assert plan(application(policy("b")), syncs, fleets={"shop": None}).delete == ("a-currentcluster-host",)
+    moved = plan(application(policy("a")), syncs, fleets={"shop": None})
+    assert (moved.delete, moved.held) == ((), ())
+
+
+def test_what_goes_elsewhere_does_not_wait_for_a_cluster_that_was_not_read():
+    syncs = carried_out(plan(application(policy("a"), policy("b")), clusters=("m1",)))
+    here = policy("a", destination={"fleet": "shop", "clusterSelector": {"matchLabels": {"env": "x"}}})
+    result = plan(application(here), syncs, clusters=("m1", "m2"), known=labels(m1={}))
+    assert set(result.delete) == {"a-attachedcluster-m1", "b-attachedcluster-m1"}
+
+
+def test_the_plan_says_of_each_policy_which_fleet_is_not_there():
+    """Problems with one message are told once, rows are not."""
+    app = application(
+        policy("a"),
+        policy("b", destination={"fleet": "other"}),
+        policy("c"),
+        policy("d", destination={"fleet": "unread"}),
+    )
+    result = plan(app, fleets={"shop": None, "other": None})
+    assert {name: each.message.split()[0] for name, each in result.unplaced.items()} == {
+        "a": "Fleet/ns/shop",
+        "b": "Fleet/ns/other",
+        "c": "Fleet/ns/shop",
+    }
+    assert {each.policy for each in result.unplaced.values()} == {"a", "b", "c"}
+    assert len(result.problems) == 2
+
+
 def test_a_missing_fleet_is_said_once_and_other_policies_go_on():
     bare = policy("host")
     bare["destination"] = {"fleet": ""}
@@ -300,6 +388,65 @@ def test_what_runs_stays_as_it_is_while_names_of_metrics_are_refused():
     assert len(result.problems) == 4
     mended = plan(application(measured("a", "q2", metric="mine"), measured("b", "q1")), syncs, artifact=C2)
     assert (len(mended.update), mended.problems) == (4, ())
+
+
+def at(path):
+    return {"path": path}
+
+
+REFUSED = ["b-attachedcluster-m1", "c-attachedcluster-m1"]
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_removed_policy_waits_for_one_that_is_to_bring_its_objects_also_where_that_is_refused(is_refused):
+    """One edit removes a and lets b's path have a's objects: while b may not change, nobody else brings them."""
+    before = [measured("b", "q"), measured("c", "q")]
+    syncs = carried_out(plan(application(policy("a", kustomization=at("a")), *before), clusters=("m1",)))
+    after = [measured("b", "q2" if is_refused else "q", kustomization=at("all")), measured("c", "q")]
+    result = plan(application(*after), syncs, clusters=("m1",))
+    assert (result.create, result.delete) == ((), ())
+    assert result.held == (Held("a-attachedcluster-m1", tuple(REFUSED[:1])),)
+    mended = application(measured("b", "q2", kustomization=at("all")), measured("c", "q2"))
+    result = plan(mended, carried_out(result, syncs), clusters=("m1",))
+    assert result.delete == ()
+    result = plan(mended, carried_out(result, syncs), clusters=("m1",))
+    assert (result.delete, result.held) == (("a-attachedcluster-m1",), ())
+
+
+def test_a_removed_policy_waits_where_one_beside_it_may_not_begin():
+    syncs = carried_out(plan(application(policy("a"), measured("c", "q")), clusters=("m1",)))
+    result = plan(application(measured("b", "q2"), measured("c", "q")), syncs, clusters=("m1",))
+    assert (result.create, result.delete) == ((), ())
+    assert result.held == (Held("a-attachedcluster-m1", tuple(REFUSED[:1])),)
+
+
+@pytest.mark.parametrize("suspend", [True, False])
+def test_suspend_is_heard_while_names_of_metrics_are_refused(suspend):
+    """In an emergency it stops the policy, or its rollout; all else stays as it is."""
+
+    def stopped(name, query, *, suspend, **fields):
+        found = measured(name, query, kustomization={"suspend": suspend}, **fields)
+        found["rollout"]["rolloutPolicy"]["suspend"] = suspend
+        return found
+
+    first = [stopped("b", "q", suspend=not suspend), policy("c")]
+    syncs = carried_out(plan(application(*first), clusters=("m1",)))
+    edited = [stopped("b", "q2", suspend=suspend), measured("c", "q", kustomization={"suspend": suspend})]
+    result = plan(application(*edited), syncs, clusters=("m1",), artifact=C2)
+    assert len(result.problems) == 2
+    old = {sync.metadata.name: sync.spec for sync in syncs}
+    for update in result.update:
+        assert update.spec.kustomization.suspend is suspend
+        assert update.spec.artifact == C1
+    assert [update.name for update in result.update] == (REFUSED if suspend else REFUSED[:1])
+    spec = result.update[0].spec
+    assert spec.rollout.rollout_policy.suspend is suspend
+    assert (
+        spec.rollout.rollout_policy.traffic_analysis
+        == old["b-attachedcluster-m1"].rollout.rollout_policy.traffic_analysis
+    )
+    again = plan(application(*edited), carried_out(result, syncs), clusters=("m1",), artifact=C2)
+    assert again.update == ()
 
 
 @pytest.mark.parametrize(
@@ -465,6 +612,15 @@ def test_one_that_is_being_deleted_is_waited_for():
     result = plan(application(), syncs, artifact=C2, clusters=("m1",))
     assert (result.create, result.update, result.delete) == ((), (), ())
     assert plan(application(policy("new")), syncs, clusters=("m1",)).delete == ()
+
+
+def test_nothing_goes_before_one_that_is_being_deleted_is_made_anew():
+    """A policy that is renamed, and renamed back while the old one is on its way out with all that it has brought."""
+    old = carried_out(plan(application(policy("old")), clusters=("m1",)))
+    new = carried_out(plan(application(policy("new")), clusters=("m1",)))
+    result = plan(application(policy("old")), [leaving(old[0]), *new], clusters=("m1",))
+    assert (result.create, result.delete) == ((), ())
+    assert result.held == (Held("new-attachedcluster-m1", ("old-attachedcluster-m1",)),)
 
 
 def test_a_second_sync_for_the_same_place_goes():
