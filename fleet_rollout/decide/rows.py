@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fleet_rollout.decide import conditions, names
-from fleet_rollout.decide.placement import FLEET_NOT_FOUND
 from fleet_rollout.decide.plan import SyncPlan
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.rollout_phase import Verdict, judge
@@ -97,7 +96,7 @@ def row_states(plan: SyncPlan, syncs: Sequence[ClusterSync], wanted: str | None)
 
 def _kept(row: RowState, plan: SyncPlan) -> RowState:
     """Of a policy whose Fleet is not there: it stays as it is, so that nothing but an analysis is under way."""
-    missing = next((each for each in plan.problems if each.reason == FLEET_NOT_FOUND), None)
+    missing = plan.unplaced.get(row.policy)
     if missing is None or row.leaving or row.standing.ready != "Unknown" or row.verdict is Verdict.RUNNING:
         return row
     return replace(row, standing=Standing("False", missing.reason, missing.message))

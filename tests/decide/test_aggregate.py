@@ -7,7 +7,8 @@ import pytest
 
 from fleet_rollout.decide.aggregate import application_status, invalid_status
 from fleet_rollout.decide.engines import Conflict
-from fleet_rollout.decide.plan import Held, Row, SyncPlan
+from fleet_rollout.decide.hand_over import Held
+from fleet_rollout.decide.plan import Row, SyncPlan
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.application_status import ApplicationStatus
@@ -277,12 +278,22 @@ def test_g33_an_unreachable_cluster_shows_in_its_own_row():
 def test_what_stays_because_its_fleet_is_not_there_is_not_under_way():
     """It has an older commit, and will not get the newer one before the Fleet is there."""
     missing = Problem("FleetNotFound", "Fleet/ns/shop not found; create it")
-    found = status(sync("m1"), sync("m2", deleting=True), of=source(C2), plan=SyncPlan(problems=(missing,)))
+    unplaced = SyncPlan(problems=(missing,), unplaced={"web-0": missing})
+    found = status(sync("m1"), sync("m2", deleting=True), of=source(C2), plan=unplaced)
     kept, leaving = found["syncStatus"]
     assert (kept["ready"], kept["message"], leaving["ready"]) == ("False", missing.message, "Unknown")
     assert claims(found, "Ready") == (("Unknown", "Progressing"),)
-    found = status(sync("m1"), of=source(C2), plan=SyncPlan(problems=(missing,)))
+    found = status(sync("m1"), of=source(C2), plan=unplaced)
     assert claims(found, "Ready") == (("False", "FleetNotFound"),)
+
+
+def test_every_row_that_stays_names_the_fleet_of_its_own_policy():
+    """Two Fleets are not there; a policy that is placed nowhere for another reason says nothing of them."""
+    found = [Problem("FleetNotFound", f"Fleet/ns/{name} not found; create it", policy=name) for name in ("fa", "fb")]
+    named = SyncPlan(problems=tuple(found), unplaced={each.policy: each for each in found})
+    rows = [sync("m1", policy="fa"), sync("m1", policy="fb"), sync("m1", policy="other")]
+    lines = status(*rows, of=source(C2), plan=named)["syncStatus"]
+    assert [line["message"].split()[0] for line in lines] == ["Fleet/ns/fa", "Fleet/ns/fb", "waits"]
 
 
 def test_failures_of_several_kinds_are_named_together():
