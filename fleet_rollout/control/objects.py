@@ -10,7 +10,7 @@ from fleet_rollout.control.artifacts import ArtifactReconciler
 from fleet_rollout.control.attributions import Attributions
 from fleet_rollout.control.draft import Draft
 from fleet_rollout.control.loop import Key
-from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.targets import Beside, Targets
 from fleet_rollout.control.world import World
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide import host
@@ -49,6 +49,7 @@ class _Pruned:
     survivors: list[InventoryEntry] = field(default_factory=list)
     failure: str | None = None
     handed_over: list[InventoryEntry] = field(default_factory=list)
+    beside: Beside | None = None  # where something is handed over
 
 
 class Objects:
@@ -70,11 +71,12 @@ class Objects:
         tree = await self._artifacts.tree(Key(sync.metadata.namespace, sync.spec.application), sync.spec.artifact)
         return await self._world.renderer.build(tree, sync.spec.artifact.digest, sync.spec.kustomization)
 
-    async def apply(self, draft: Draft, wanted: str, *, in_a_hurry: bool) -> bool:
+    async def apply(self, draft: Draft, wanted: str, *, in_a_hurry: bool) -> Beside | None:
         """Bring the cluster to the wanted objects, prune what is no longer wanted, and note what is there.
 
         Without hurry with few requests at once: a TLS handshake for a further connection costs more than ten of them.
-        True where objects stay in the inventory until another policy, which wants them now, has them in its own.
+        Where objects stay in the inventory until another policy, which wants them now, has them in its own: what that
+        was decided by. While that stays so, another look finds the same.
         """
         sync = draft.sync
         assert sync.spec.artifact is not None
@@ -95,7 +97,7 @@ class Objects:
         if pruned.failure is not None:
             raise Transient("PruneFailed", pruned.failure)
         self._settle(draft, wanted, is_changed=any(map(_is_change, [*changes, *pruned.changes])))
-        return bool(pruned.handed_over)
+        return pruned.beside
 
     async def _apply(
         self,
@@ -149,6 +151,7 @@ class Objects:
         sync = draft.sync
         if not gone or not sync.spec.kustomization.prune:
             return _Pruned()
+        beside = self._targets.beside(sync)
         try:
             taken = await self._targets.claimed_elsewhere(sync)
         except Transient as error:  # what others hold is not known
@@ -157,13 +160,13 @@ class Objects:
         handed_over = [entry for entry in gone if entry.id in moving]
         gone = [entry for entry in gone if entry.id not in moving]
         if not gone:
-            return _Pruned(handed_over=handed_over)
+            return _Pruned(handed_over=handed_over, beside=beside)
         attempt = draft.status.attempt
         if attempt is None or attempt.fingerprint != wanted or not draft.is_led(draft.status):
             await self._intend(draft, wanted, await draft.inventory())
         pruner = self.pruner(sync, cluster)
         changes, survivors = await pruner.prune(gone, siblings=taken)
-        return _Pruned(changes, survivors, pruner.failure, handed_over)
+        return _Pruned(changes, survivors, pruner.failure, handed_over, beside if handed_over else None)
 
     async def _wanted_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
         """Ids that other policies of the Application make of the same content on the same cluster.

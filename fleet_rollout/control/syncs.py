@@ -21,7 +21,7 @@ from fleet_rollout.control.loop import Key
 from fleet_rollout.control.objects import HealthCheckFailed, Objects
 from fleet_rollout.control.orphans import Orphans
 from fleet_rollout.control.rollouts import Rollouts
-from fleet_rollout.control.targets import Targets
+from fleet_rollout.control.targets import Beside, Targets
 from fleet_rollout.control.world import CLUSTER_SYNCS, World
 from fleet_rollout.decide import conditions as conds
 from fleet_rollout.decide import sync as decide
@@ -39,7 +39,8 @@ class _Memory:
     retry_at: float = 0.0
     failed: str | None = None  # what was wanted, and in which generation of the spec
     generation: int = 0
-    hands_over: bool = False  # an object moves to another policy, and stays in this inventory until that one has it
+    # An object moves to another policy, and stays in this inventory until that one has it: what those had before.
+    hands_over: Beside | None = None
     left: Draft | None = None  # of a pass that failed: what it had done is written together with the failure
 
 
@@ -123,9 +124,13 @@ class SyncReconciler:
         if work in (Work.NEW, Work.RETRY) and is_early and is_same:  # an edit may be the remedy
             return Work.NONE
         memory.failed = None
-        if work is Work.NONE and memory.hands_over and age >= self._world.settings.dependency_retry:
+        if work is Work.NONE and age >= self._world.settings.dependency_retry and self._has_handed_over(draft, memory):
             return Work.DRIFT
         return work
+
+    def _has_handed_over(self, draft: Draft, memory: _Memory) -> bool:
+        """Whether it is worth a look: who is to take an object over may be unable to for a long time."""
+        return memory.hands_over is not None and memory.hands_over != self._targets.beside(draft.sync)
 
     def _remember(self, draft: Draft) -> _Memory:
         """After a restart the next drift check lies anywhere within the interval: not all at once."""
@@ -152,7 +157,7 @@ class SyncReconciler:
             delays.append(max(0.0, memory.retry_at - self._world.clock()))
         elif memory.interval > 0:
             delays.append(max(0.0, memory.checked_at + memory.interval - self._world.clock()))
-        if memory.hands_over:
+        if memory.hands_over is not None:
             delays.append(self._world.settings.dependency_retry)
         return min((delay for delay in delays if delay is not None), default=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +21,8 @@ from fleet_rollout.kube.member import HOST_KIND
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, InventoryEntry
 from fleet_rollout_api.meta import ObjectName
 
+# By name, what decides what another ClusterSync has and wants.
+Beside = dict[str, tuple[Any, ...]]
 PLURALS = {"AttachedCluster": ATTACHED_CLUSTERS.plural, "Cluster": CLUSTERS.plural}
 
 
@@ -68,16 +71,30 @@ class Targets:
 
         Raises Transient where one of them cannot be read: what it has and wants is not known then.
         """
-        found = self._world.store.all(CLUSTER_SYNCS.plural, sync.metadata.namespace)
+        return [self._read(obj) for obj in self._beside(sync)]
+
+    def beside(self, sync: ClusterSync) -> Beside:
+        """What the siblings have and want, to see whether that has changed. It may be odd."""
+        parts = ("inventory", "inventoryParts")
+        return {
+            obj["metadata"]["name"]: (
+                obj["metadata"].get("uid"),
+                obj.get("spec"),
+                *((obj.get("status") or {}).get(part) for part in parts),
+            )
+            for obj in self._beside(sync)
+        }
+
+    def _beside(self, sync: ClusterSync) -> Iterator[dict[str, Any]]:
         cluster = sync.spec.cluster.dump()
-        return [
-            self._read(obj)
-            for obj in found
-            if (obj.get("spec") or {}).get("cluster") == cluster
-            and (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
-            and obj["metadata"]["name"] != sync.metadata.name
-            and "deletionTimestamp" not in obj["metadata"]
-        ]
+        for obj in self._world.store.all(CLUSTER_SYNCS.plural, sync.metadata.namespace):
+            if (
+                (obj.get("spec") or {}).get("cluster") == cluster
+                and (obj["metadata"].get("labels") or {}).get(APP_LABEL) == sync.spec.application
+                and obj["metadata"]["name"] != sync.metadata.name
+                and "deletionTimestamp" not in obj["metadata"]
+            ):
+                yield obj
 
     def _read(self, obj: dict[str, Any]) -> ClusterSync:
         try:

@@ -163,7 +163,7 @@ async def test_who_only_prunes_has_an_attempt_of_its_own_on_the_hub(epoch, befor
     async def nothing(_: Any) -> frozenset[str]:
         return frozenset()
 
-    targets = SimpleNamespace(claimed_elsewhere=nothing, siblings=lambda _: [])
+    targets = SimpleNamespace(claimed_elsewhere=nothing, siblings=lambda _: [], beside=lambda _: {})
     objects = Objects(cast(Any, None), cast(Any, targets), cast(Any, None))
     monkeypatch.setattr(objects, "pruner", lambda *_: Pruner())
     draft = leader.draft()

@@ -35,6 +35,8 @@ class Scene:
         self.store.replace_all(CLUSTER_SYNCS.plural, [obj], "1")
         self.now, self.took, self.applied = 1000.0, 0.0, 0
         self.stops: Exception | None = None  # what ends a pass after its intent
+        self.moves: Any = None  # what decides whether others can take over what is handed to them
+        self.beside: Any = {}
         self.drifted: list[str] = []  # objects that somebody has changed in the member
         world = SimpleNamespace(
             store=self.store,
@@ -45,7 +47,7 @@ class Scene:
             epoch=lambda: 1,
             recorder=SimpleNamespace(warning=lambda *_: None),
         )
-        targets = SimpleNamespace(require_dependencies=lambda _: None)
+        targets = SimpleNamespace(require_dependencies=lambda _: None, beside=lambda _: self.beside)
         writes = HubWrites(cast(Any, self.hub), self.store)
         self.reconciler = SyncReconciler(cast(Any, world), writes, cast(Any, targets), cast(Any, self), cast(Any, self))
 
@@ -57,7 +59,7 @@ class Scene:
     async def prepare(self, draft: Any) -> None:
         """Nothing to prepare."""
 
-    async def apply(self, draft: Any, wanted: str, *, in_a_hurry: bool) -> bool:
+    async def apply(self, draft: Any, wanted: str, *, in_a_hurry: bool) -> Any:
         self.applied += 1
         draft.begin(wanted)
         draft.change(conditions=decide.applying(draft.status.conditions, draft.stamp, "Applying revision 1"))
@@ -68,7 +70,7 @@ class Scene:
             applied_fingerprint=wanted,
             conditions=decide.succeeded(draft.status.conditions, draft.stamp, "1"),
         )
-        return False
+        return self.moves
 
     async def bring(self, draft: Any, *, applied: bool) -> None:
         self.now += self.took
@@ -139,5 +141,24 @@ async def test_an_edit_is_tried_at_once() -> None:
     metadata = old["metadata"] | {"generation": 2, "resourceVersion": "9999"}
     scene.hub.obj = old | {"spec": spec, "metadata": metadata}
     scene.store.replace_all(CLUSTER_SYNCS.plural, [scene.hub.obj], "9999")
+    await scene.reconciler.reconcile(KEY)
+    assert scene.applied == 2
+
+
+async def test_an_object_that_moves_is_looked_at_again_when_those_beside_have_changed() -> None:
+    """Who is to take it over may be unable to for days: that is no reason to look at all objects every few seconds."""
+    scene = Scene()
+    scene.moves = {"other": ("its spec", "its inventory")}
+    scene.beside = dict(scene.moves)
+    await scene.reconciler.reconcile(KEY)
+    patience = Settings().dependency_retry
+    for _ in range(3):
+        scene.now += patience
+        assert await scene.reconciler.reconcile(KEY) == patience
+    assert scene.applied == 1
+    scene.beside, scene.moves = {"other": ("its spec", "its inventory now")}, None
+    assert await scene.reconciler.reconcile(KEY) != patience
+    assert scene.applied == 2
+    scene.now += patience
     await scene.reconciler.reconcile(KEY)
     assert scene.applied == 2

@@ -48,6 +48,24 @@ async def test_t43_what_is_being_deleted_claims_nothing_whatever_it_says() -> No
     assert await targets(other, leaving).claimed_elsewhere(OWN) == {"shop_a__ConfigMap"}
 
 
+def test_who_is_beside_is_the_same_until_he_has_or_wants_something_else() -> None:
+    """Also of what cannot be read."""
+    before = targets(sync("base", ODD), sync("other")).beside(OWN)
+    assert before == targets(sync("base", ODD), sync("other", {"conditions": []}, resourceVersion="7")).beside(OWN)
+    changed = sync("other")
+    changed["spec"]["kustomization"]["path"] = "new"
+    inventory = {"inventory": {"entries": [{"id": "shop_a__ConfigMap", "v": "v1"}]}}
+    for now in (
+        [sync("other")],
+        [sync("base", ODD), changed],
+        [sync("base", ODD), sync("other", inventory)],
+        [sync("base", ODD), sync("other", {"inventoryParts": ["p"]})],
+        [sync("base", ODD), sync("other", deletionTimestamp="2026-01-01T00:00:00Z")],
+        [sync("base", ODD), sync("other", uid="another")],
+    ):
+        assert targets(*now).beside(OWN) != before
+
+
 def test_t43_a_dependency_that_cannot_be_read_is_named() -> None:
     with pytest.raises(Transient, match=SAID):
         targets(sync("base", ODD)).require_dependencies(OWN)
