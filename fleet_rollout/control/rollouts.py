@@ -26,10 +26,12 @@ from fleet_rollout.decide.canary.claim import engine_named, is_kept, is_under_wa
 from fleet_rollout.decide.intervals import backoff
 from fleet_rollout.decide.inventory import Ref, union
 from fleet_rollout.decide.names import MANAGER_ROLLOUT
+from fleet_rollout.decide.placement import FLEET_NOT_FOUND
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.rollout_phase import is_news, observed
 from fleet_rollout.decide.traffic_names import INGRESS
 from fleet_rollout.decide.translate import (
+    TEST_LOADER_MISSING,
     Live,
     Translation,
     Wanted,
@@ -44,6 +46,7 @@ from fleet_rollout.errors import FleetRolloutError, Transient, Waiting
 from fleet_rollout.kube.apply import Applier
 from fleet_rollout.kube.client import Cluster, Resource
 from fleet_rollout.kube.errors import kube_errors
+from fleet_rollout.kube.member import HOST_KIND
 from fleet_rollout.kube.prune import Pruner
 from fleet_rollout.kube.settled import Settled
 from fleet_rollout.settings import Settings
@@ -52,6 +55,7 @@ from fleet_rollout_api.fleet import Fleet
 
 ROLLOUT_READY = "RolloutReady"
 HAND_OVER_POLL = 1.0
+FLEET_POLL = 30.0
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 SERVICES = Resource("", "v1", "Service", "services", True)
 SCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True)
@@ -117,6 +121,13 @@ class Rollouts:
     def _fleet(self, sync: ClusterSync) -> Fleet | None:
         """The Fleet that names this cluster; the oldest where several do."""
         return self._governors.of(sync.metadata.namespace, sync.spec.cluster)
+
+    def _await_fleet(self, sync: ClusterSync, problem: Problem) -> None:
+        """Raise Waiting where it is the Fleet that is missing: nobody else says whether there is a load tester."""
+        cluster = sync.spec.cluster
+        if problem.reason == TEST_LOADER_MISSING and cluster.kind != HOST_KIND and self._fleet(sync) is None:
+            message = f"no Fleet names {cluster.kind}/{cluster.name}, or says whether it has a load tester"
+            raise Waiting(FLEET_NOT_FOUND, message, retry_after=FLEET_POLL)
 
     async def prepare(self, draft: Draft) -> None:
         """Before the objects are applied: the namespace takes part in the mesh before any Pod starts in it."""
@@ -216,6 +227,7 @@ class Rollouts:
             # Once more: what stood in the way when the objects were applied may be gone.
             await self._prepare(draft, cluster, live.namespace, translation.namespace)
             if translation.problems:
+                self._await_fleet(draft.sync, translation.problems[0])
                 raise problem_error(translation.problems[0])
             await self._write(draft, cluster, translation, record)
 

@@ -26,6 +26,9 @@ from fleet_rollout_api.rollout import RolloutConfig, TrafficRouting
 Object = dict[str, Any]
 
 
+TEST_LOADER_MISSING = "TestLoaderMissing"
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is to be translated: a policy's rollout (with its defaults filled in) for one cluster.
@@ -242,7 +245,7 @@ def _no_tester(engine: Engine) -> Problem:
         "rollout.rolloutPolicy.trafficAnalysis.webhooks.command: there is no load tester to run the commands;"
         f" set rollout.testLoader: true{shared}"
     )
-    return Problem("TestLoaderMissing", message)
+    return Problem(TEST_LOADER_MISSING, message)
 
 
 def _about(wanted: Wanted, problem: Problem) -> Problem:

@@ -162,19 +162,26 @@ class Driven:
         try:
             if self._is_in_doubt:
                 await self._look_again()
-            if self.rival is None and not self._is_in_doubt:
+            if self.rival is None and not self._is_in_doubt and self._may_be_judged():
                 return await self._tick()
         except Exception:  # one Canary's trouble is not the others', and is to end none of its own ticks to come
             metadata = self.raw["metadata"]
             log.exception("tick of Canary %s.%s failed", metadata["name"], metadata["namespace"])
         return None
 
+    def _may_be_judged(self) -> bool:
+        """By defaults a healthy version could be rolled back. What is being deleted is let go by any."""
+        return self._options().are_known or self._is_leaving
+
+    @property
+    def _is_leaving(self) -> bool:
+        return bool(self.raw["metadata"].get("deletionTimestamp"))
+
     async def _tick(self) -> Tick:
         options, now = self._options(), self._wall()
         steady = self._steady.now(Subject(self.raw, options).progress_deadline)
         tick = Tick(self._cluster, self._sight, self._outside, options, self.raw, steady)
-        is_ending = bool(self.raw["metadata"].get("deletionTimestamp"))
-        steps = (machine.terminate if is_ending else machine.tick)(self.raw, options, rfc3339(now))
+        steps = (machine.terminate if self._is_leaving else machine.tick)(self.raw, options, rfc3339(now))
         self._is_ticking = True
         began = self._clock()
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet_rollout import measures
 from fleet_rollout.control.engine.defaults import default_notifier
@@ -26,7 +26,7 @@ from fleet_rollout.decide.canary.subject import EngineOptions
 from fleet_rollout.decide.engines import engine_of, options_of, settings_of
 from fleet_rollout.errors import FleetRolloutError
 from fleet_rollout.kube.client import Event
-from fleet_rollout.kube.member import Member
+from fleet_rollout.kube.member import HOST_KIND, Member
 from fleet_rollout.metrics.bulkheads import Bulkheads
 from fleet_rollout_api.cluster_sync import ClusterReference
 from fleet_rollout_api.fleet import Fleet, RolloutEngine
@@ -40,7 +40,7 @@ ALLOWABLE = "write a namespace, service.namespace, an address, a range or a host
 
 @dataclass(frozen=True)
 class _Said:
-    """What the Fleet of one member says of its engine."""
+    """What the Fleet of one member says of its engine, or had said before it went."""
 
     fleet: Fleet | None
     settings: RolloutEngine
@@ -95,8 +95,8 @@ class Engines:
 
     def adopts_plain(self, scope: Scope) -> bool:
         """Whether the Fleet of a member wants Canaries driven that no Application has brought."""
-        said = self._of(scope)
-        return engine_of(said.fleet) == "Hub" and said.settings.plain_canaries == "Adopt"
+        fleet = self._governors.of(*scope)
+        return engine_of(fleet) == "Hub" and settings_of(fleet).plain_canaries == "Adopt"
 
     def is_finishing(self, scope: Scope) -> bool:
         """Whether a plain Canary of a member is under way."""
@@ -186,21 +186,23 @@ class Engines:
     # What Fleets say
 
     def _of(self, scope: Scope) -> _Said:
-        namespace, cluster = scope
-        fleet, said = self._governors.of(namespace, cluster), self._said.get(scope)
-        if said is None or said.fleet is not fleet:
-            said = self._said[scope] = self._read(fleet, cluster.name)
+        """What was said last stays while no Fleet names the member: one may be made anew during an analysis."""
+        fleet, said = self._governors.of(*scope), self._said.get(scope)
+        if said is None or (said.fleet is not fleet and fleet is not None):
+            said = self._said[scope] = self._read(fleet, scope[1])
         return said
 
-    def _read(self, fleet: Fleet | None, member: str) -> _Said:
+    def _read(self, fleet: Fleet | None, cluster: ClusterReference) -> _Said:
         own = self._world.settings
         options = options_of(
             fleet,
-            member,
+            cluster.name,
             shortest_interval=own.shortest_interval,
             cross_namespace_refs=own.cross_namespace_refs,
             lends_identity=own.lend_cloud_identity,
         )
+        # The hub itself is in no Fleet: there the defaults are what is meant.
+        options = replace(options, are_known=fleet is not None or cluster.kind == HOST_KIND)
         settings = settings_of(fleet)
         whose = (fleet.metadata.namespace, fleet.metadata.name) if fleet is not None else ("", "")
         known, reach = self._reaches.get(whose, (None, None))

@@ -22,7 +22,10 @@ MOST_WEIGHT = 100
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What Flagger takes as flags: the defaults of every Canary that one engine drives. Times in seconds."""
+    """What Flagger takes as flags: the defaults of every Canary that one engine drives. Times in seconds.
+
+    `are_known`: False while whatever says them is not there, and they are no more than defaults.
+    """
 
     mesh_provider: str = "istio"
     metrics_server: str = "http://prometheus:9090"
@@ -36,6 +39,7 @@ class EngineOptions:
     no_cross_namespace_refs: bool = False
     lends_identity: bool = False  # metrics may be asked with the cloud identity that the engine itself has
     shortest_interval: float = 10.0
+    are_known: bool = True
 
 
 @dataclass(frozen=True)

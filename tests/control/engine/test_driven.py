@@ -95,6 +95,31 @@ async def test_an_edited_interval_does_not_wait_for_the_end_of_the_old_one(scrip
     assert 0.9 <= second - first <= 5
 
 
+class Begun(Driven):
+    """Tells of its ticks, and does nothing in them."""
+
+    begun = 0
+
+    async def _tick(self) -> Any:
+        self.begun += 1
+
+
+async def test_no_canary_is_judged_by_defaults_that_nobody_means(script: Script) -> None:
+    """After a restart without the Fleet. What is being deleted is let go all the same."""
+    are_known = False
+    raw = seen(1, "Progressing", "fleet-rollout-canary")
+    driven = Begun(None, None, script, lambda: EngineOptions(are_known=are_known), raw)  # type: ignore[arg-type]
+    await driven.tick()
+    assert driven.begun == 0
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    await driven.tick()
+    assert driven.begun == 1
+    del raw["metadata"]["deletionTimestamp"]
+    are_known = True
+    await driven.tick()
+    assert driven.begun == 2
+
+
 class Slow(Script):
     """Its gate takes as long as the test wants."""
 

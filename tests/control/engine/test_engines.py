@@ -14,6 +14,7 @@ import yaml
 
 from fleet_rollout.control.engine.engines import Engines
 from fleet_rollout.decide.engines import engine_of
+from fleet_rollout.decide.placement import HOST
 from fleet_rollout.settings import Settings
 from fleet_rollout_api.cluster_sync import ClusterReference
 from fleet_rollout_api.fleet import Fleet
@@ -33,6 +34,7 @@ class OneFleet:
     """A hub that knows of one Fleet."""
 
     def __init__(self, *allowed: str, generation: int = 1) -> None:
+        self.is_gone = False
         self.say({"allowedAddresses": list(allowed)}, generation)
 
     def say(self, engine: dict[str, Any], generation: int = 1) -> None:
@@ -44,7 +46,7 @@ class OneFleet:
         )
 
     def all(self, *_: str) -> list[Any]:
-        return [self.fleet]
+        return [] if self.is_gone else [self.fleet]
 
     def model(self, _: str, obj: Any, __: type) -> Any:
         return obj
@@ -111,3 +113,46 @@ def test_class_8_what_a_fleet_says_of_its_engine_is_heard_and_forgotten(field: s
         found.append(heard(engines))
     assert found[1] != found[0], "it says nothing"
     assert found[3] == found[0], "something is left of it"
+
+
+@pytest.mark.parametrize("field", sorted(SAID.keys() - {"plainCanaries"}))
+def test_what_a_fleet_has_said_counts_while_it_is_made_anew(field: str) -> None:
+    """An analysis in its midst goes on as it was, until another Fleet says otherwise or nobody looks any more."""
+    store = OneFleet()
+    world = SimpleNamespace(settings=Settings(), store=store, recorder=Recorded(), hub=None)
+    engines = Engines(world)  # type: ignore[arg-type]
+    store.say({field: SAID[field]})
+    before = heard(engines)
+    store.is_gone = True
+    assert heard(engines) == before
+    store.is_gone = False
+    store.say({})
+    assert heard(engines) != before
+    store.is_gone = True
+    engines.leave(SCOPE)
+    assert engines._of(SCOPE).fleet is None
+
+
+def test_plain_canaries_are_not_taken_up_for_a_fleet_that_is_gone() -> None:
+    """Or those of a member that has left its Fleet would be driven for ever."""
+    store = OneFleet()
+    store.say({"plainCanaries": "Adopt"})
+    world = SimpleNamespace(settings=Settings(), store=store, recorder=Recorded(), hub=None)
+    engines = Engines(world)  # type: ignore[arg-type]
+    assert engines.adopts_plain(SCOPE)
+    store.is_gone = True
+    assert not engines.adopts_plain(SCOPE)
+
+
+def test_defaults_are_meant_on_the_hub_and_by_a_fleet_that_says_nothing() -> None:
+    """Not after a restart without the Fleet: what it had said is not known."""
+    store = OneFleet()
+    world = SimpleNamespace(settings=Settings(), store=store, recorder=Recorded(), hub=None)
+    store.is_gone = True
+    engines = Engines(world)  # type: ignore[arg-type]
+    assert not engines._of(SCOPE).options.are_known
+    assert engines._of(("apps", HOST)).options.are_known
+    store.is_gone = False
+    assert engines._of(SCOPE).options.are_known
+    store.is_gone = True
+    assert engines._of(SCOPE).options.are_known
