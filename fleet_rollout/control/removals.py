@@ -161,7 +161,7 @@ class Removals:
     async def _delete(self, draft: Removable, cluster: Cluster, owner: Owner, step: decide.Delete) -> None:
         """What the translation had brought stays where another rollout works with it, or another Application has it."""
         brought = {parse_id(entry): entry.id for entry in step.entries}
-        held = self._targets.rollouts_elsewhere(draft.sync) if brought else frozenset()
+        held = await self._targets.rollouts_elsewhere(draft.sync, cluster, step.entries) if brought else frozenset()
         for ref in step.refs:
             if brought.get(ref) not in held:
                 await self._delete_one(cluster, ref, owner if ref in brought else None)

@@ -291,8 +291,8 @@ class Rollouts:
         if gone:
             draft.change(rollout=recorded)
             await draft.write()
-            held = self._targets.rollouts_elsewhere(draft.sync)
-            _, survivors = await Pruner(cluster, owner).prune(gone, siblings=held)
+            held = await self._targets.rollouts_elsewhere(draft.sync, cluster, gone)
+            _, survivors = await self._pruner(draft.sync, cluster).prune(gone, siblings=held)
             record = record.model_copy(update={"objects": union(survivors, record.objects)})
         if kept is not None:
             record = record.model_copy(update={"canary_status": kept.canary_status, "attribution": kept.attribution})
@@ -351,13 +351,19 @@ class Rollouts:
             return await self._removals.remove(draft, cluster, self._targets.owner(draft.sync), leaving=leaving)
         if heir.status.rollout is None or is_replaced(heir.status.rollout, self.wanted(heir)):
             return HAND_OVER_POLL
-        pruner = Pruner(cluster, self._targets.owner(draft.sync))
-        held = self._targets.rollouts_elsewhere(draft.sync) | {entry.id for entry in heir.status.rollout.objects}
+        pruner = self._pruner(draft.sync, cluster)
+        with kube_errors("RolloutRemovalFailed", f"rollout of {record.workload_kind}/{record.workload}"):
+            held = await self._targets.rollouts_elsewhere(draft.sync, cluster, record.objects)
+        held |= {entry.id for entry in heir.status.rollout.objects}
         await pruner.prune(record.objects, siblings=held)
         if pruner.failure is not None:
             raise Transient("PruneFailed", pruner.failure)
         draft.change(rollout=None)
         return None
+
+    def _pruner(self, sync: ClusterSync, cluster: Cluster) -> Pruner:
+        """Whoever has written last what policies share: who drops it last takes it away."""
+        return Pruner(cluster, replace(self._targets.owner(sync), is_any_policy=True))
 
     def _heir(self, sync: ClusterSync, record: RolloutRecord) -> ClusterSync | None:
         """The ClusterSync of a renamed policy, or of one that the rollout was moved to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,13 +12,15 @@ from fleet_rollout.control.inventories import Incomplete, Inventories
 from fleet_rollout.control.loop import Key
 from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, World
 from fleet_rollout.decide.dependencies import may_name, unmet
+from fleet_rollout.decide.inventory import parse_id
 from fleet_rollout.decide.metadata import Owner
+from fleet_rollout.decide.metric_names import TEMPLATE, ids_asked, template_ids
 from fleet_rollout.decide.names import APP_LABEL
 from fleet_rollout.errors import Transient, Waiting
-from fleet_rollout.kube.client import Cluster
+from fleet_rollout.kube.client import Cluster, NoSuchKind
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.member import HOST_KIND
-from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, InventoryEntry
+from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, InventoryEntry, RolloutRecord
 from fleet_rollout_api.meta import ObjectName
 
 # By name, what decides what another ClusterSync has and wants.
@@ -113,12 +115,35 @@ class Targets:
             claimed |= {entry.id for entry in await self._inventory(other)}
         return frozenset(claimed)
 
-    def rollouts_elsewhere(self, sync: ClusterSync) -> frozenset[str]:
-        """Ids that the rollout of a sibling has, such as a MetricTemplate of both; not of one that is being removed."""
-        records = [other.status.rollout for other in self.siblings(sync)]
-        return frozenset(
-            entry.id for record in records if record is not None and not record.removing for entry in record.objects
-        )
+    async def rollouts_elsewhere(
+        self, sync: ClusterSync, cluster: Cluster, gone: Sequence[InventoryEntry]
+    ) -> frozenset[str]:
+        """Those of `gone` that the rollout of a sibling works with, such as a MetricTemplate of both.
+
+        Of a template the sibling's record says too little: two that drop it at once would leave it to each other. A
+        Canary of which it is not wanted any more may still ask it; its own rollout takes it away then.
+        """
+        ids, held = {entry.id for entry in gone}, set[str]()
+        for other in self.siblings(sync):
+            rollout, record = other.spec.rollout, other.status.rollout
+            wanted = template_ids(rollout) if rollout is not None else set()
+            held |= wanted & ids
+            if record is None or record.removing:
+                continue
+            brought = {entry.id: parse_id(entry).kind == TEMPLATE for entry in record.objects if entry.id in ids}
+            held |= {id_ for id_, is_template in brought.items() if not is_template}
+            if brought.keys() - held:
+                held |= brought.keys() & await self._asked(cluster, record)
+        return frozenset(held)
+
+    @staticmethod
+    async def _asked(cluster: Cluster, record: RolloutRecord) -> set[str]:
+        try:
+            resource = await cluster.resource_for("flagger.app/v1beta1", "Canary")
+        except NoSuchKind:
+            return set()
+        canary = await cluster.get(resource, record.canary or record.workload, record.namespace)
+        return ids_asked(canary) if canary is not None else set()
 
     async def _inventory(self, sync: ClusterSync) -> list[InventoryEntry]:
         """As it is now: a part that is not found may have been replaced since `sync` was looked at."""

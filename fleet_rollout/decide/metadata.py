@@ -30,7 +30,8 @@ OWNER_LABELS = frozenset({OWNER_NAME_LABEL, OWNER_NAMESPACE_LABEL, APP_LABEL, HU
 class Owner:
     """On whose behalf objects are written: one ClusterSync of one Application of one hub.
 
-    `shares_name`: another Application has a ClusterSync of this name by now.
+    `shares_name`: another Application has a ClusterSync of this name by now. `is_any_policy`: what another ClusterSync
+    of the Application has written counts as its own.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Owner:
     application: str
     hub_uid: str
     shares_name: bool = False
+    is_any_policy: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
@@ -107,6 +109,8 @@ def with_labels(obj: Object, added: Mapping[str, str]) -> dict[str, Any]:
 def is_owned(live: Object, owner: Owner) -> bool:
     """Written by this very ClusterSync: what prune may delete. The application's name may have been edited away."""
     found = labels_of(live)
+    if owner.is_any_policy:
+        return _same_application(found, owner)
     return all(found.get(key) == value for key, value in owner.labels.items() if owner.shares_name or key != APP_LABEL)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fleet_rollout.decide.inventory import Ref, entry_of
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout_api.rollout import Metric, RolloutConfig
 
 BUILT_IN_METRICS = frozenset({"request-success-rate", "request-duration"})
+TEMPLATE = "MetricTemplate"
 Spec = dict[str, Any]
 
 FIELD = "rollout.rolloutPolicy.trafficAnalysis.metrics"
@@ -27,6 +29,19 @@ def metrics_of(rollout: RolloutConfig) -> Sequence[Metric]:
 def templates_of(rollout: RolloutConfig) -> dict[str, Spec]:
     """By name, the queries that the rollout brings, as MetricTemplates hold them."""
     return dict(_own(rollout))
+
+
+def template_ids(rollout: RolloutConfig) -> set[str]:
+    """The same as an inventory names them."""
+    return {_id(name, rollout.workload.namespace or "") for name in templates_of(rollout)}
+
+
+def ids_asked(canary: Mapping[str, Any]) -> set[str]:
+    """The MetricTemplates that a Canary asks as it is now, whatever is wanted of it."""
+    metrics = ((canary.get("spec") or {}).get("analysis") or {}).get("metrics") or ()
+    found = (metric.get("templateRef") or {} for metric in metrics)
+    own = canary["metadata"]["namespace"]
+    return {_id(str(each["name"]), str(each.get("namespace") or own)) for each in found if each.get("name")}
 
 
 def names_refused(rollout: RolloutConfig) -> list[Problem]:
@@ -48,6 +63,10 @@ def names_shared(rollouts: Mapping[str, RolloutConfig]) -> list[Problem]:
         if namespace and any(spec != other for spec in specs.values() for other in specs.values())
         for policy in specs
     ]
+
+
+def _id(name: str, namespace: str) -> str:
+    return entry_of(Ref(namespace, name, "flagger.app", TEMPLATE)).id
 
 
 def _own(rollout: RolloutConfig) -> list[tuple[str, Spec]]:

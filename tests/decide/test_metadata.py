@@ -121,6 +121,21 @@ def test_where_the_name_is_another_applications_now_the_application_counts():
     assert not is_owned(labelled(application="another"), owner)
 
 
+@pytest.mark.parametrize(
+    ("live", "expected"),
+    [
+        (labelled(name="web-1-attachedcluster-m1"), True),
+        (labelled(application="another"), False),
+        (labelled(namespace="team-b"), False),
+        (labelled(hub="hub-2"), False),
+        (config_map(labels=FLUX_OURS), False),
+        (PLAIN, False),
+    ],
+)
+def test_what_policies_share_belongs_to_their_application(live, expected):
+    assert is_owned(live, replace(OURS, is_any_policy=True)) is expected
+
+
 def test_the_selector_finds_what_this_sync_wrote():
     assert OURS.selector == (
         "apps.kurator.dev/hub=hub-1,kustomize.toolkit.fluxcd.io/namespace=team-a,"

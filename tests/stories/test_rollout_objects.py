@@ -355,6 +355,36 @@ async def test_a_metric_that_is_taken_out_takes_its_template_along(story: Any) -
     assert [each["name"] for each in after["spec"]["analysis"]["metrics"]] == ["err"]
 
 
+async def test_a_template_of_two_policies_goes_with_the_last_that_asks_it(story: Any) -> None:
+    """Dropped by both in one edit, and by one after the other."""
+    names = ("one", "two")
+    content = files("one", folder="one/") | files("two", folder="two/")
+
+    def policies(*asking: str) -> list[dict[str, Any]]:
+        metrics = {name: [metric("request-duration"), *([custom_metric("err")] * (name in asking))] for name in names}
+        return [
+            policy(story, rollout(story, name, analysis={"metrics": metrics[name]}), name=name, path=f"./{name}")
+            for name in names
+        ]
+
+    async def asked(*asking: str) -> None:
+        await story.application(repository, *policies(*asking))
+
+        async def is_carried_out() -> bool:
+            counts = [len((await place.canary(name))["spec"]["analysis"]["metrics"]) for name in names]
+            kept = (await place.template("err")) is not None
+            return counts == [1 + (name in asking) for name in names] and kept is bool(asking)
+
+        await story.until(is_carried_out)
+
+    repository = await begin(story, content, *policies(*names))
+    place = Place(story)
+    for name in names:
+        await place.appears(name)
+    for asking in ((), names, ("two",), (), names, ("one",), ()):
+        await asked(*asking)
+
+
 async def test_a_load_tester_goes_and_comes_with_its_field(story: Any) -> None:
     """A.5 step 2: false takes Deployment and Service away; the workload's Canary stays the one it was."""
     repository = await begin(story, files(), policy(story, rollout(story, testLoader=True)))
