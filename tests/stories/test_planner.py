@@ -135,10 +135,15 @@ async def test_a_missing_fleet_is_named_and_awaited(story: Any) -> None:
     await story.request("2")
     row = await story.row("web-0-attachedcluster-m1", ready="False")
     assert f"Fleet/{story.namespace}/fleet not found" in row["message"]
-    assert await story.config_map("m1", "a") is not None
+    before = await story.config_map("m1", "a")
+
+    await story.application(repository, policy(story, "renamed", path="./app"))
+    waits = "kept until renamed-attachedcluster-m1 has taken over"
+    await story.row("web-0-attachedcluster-m1", ready="Unknown", message=waits)
 
     await story.set_fleet(["m1"])
-    await story.applied(commit, "web-0-attachedcluster-m1")
+    await story.applied(commit, "renamed-attachedcluster-m1")
+    assert (await story.config_map("m1", "a"))["metadata"]["uid"] == before["metadata"]["uid"]
     await story.condition("Ready", "True")
 
     await story.delete("fleets", "fleet")
