@@ -101,8 +101,11 @@ class Watching:
 
 
 @pytest.fixture
-async def watching(member: LabCluster, place: Any) -> AsyncIterator[Watching]:
-    made = Watching(member, [await place() for _ in range(4)])
+async def watching(spare: LabCluster, namespace: Callable[..., Awaitable[str]]) -> AsyncIterator[Watching]:
+    """Of a member of its own: an engine that adopts plain Canaries would drive those of other tests, and see theirs."""
+    await spare.kubectl("apply", "--server-side", "--force-conflicts", "-k", "config/crd/member")
+    await spare.crds_established()
+    made = Watching(spare, [await namespace("engine", on=[spare]) for _ in range(4)])
     running = asyncio.create_task(made.engines.run())
     try:
         yield made
