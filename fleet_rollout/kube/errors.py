@@ -68,6 +68,13 @@ class ApiError(Exception):
         return self.status == 422
 
     @property
+    def is_of_another(self) -> bool:
+        """The object of this name is not the one whose UID was sent: an apply is told so as of a field."""
+        return self.is_invalid and any(
+            cause.get("field") == "metadata.uid" for cause in self.details.get("causes") or ()
+        )
+
+    @property
     def is_forbidden(self) -> bool:
         return self.status == 403
 

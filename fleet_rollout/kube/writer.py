@@ -145,8 +145,7 @@ class Writer:
         try:
             return await self._apply_to(ref, desired, live)
         except (ApiError, Unreachable) as error:
-            is_another = isinstance(error, ApiError) and error.is_conflict and live is not None
-            if not error.is_lost and not is_another:
+            if not error.is_lost and not (live is not None and _has_gone(error)):
                 raise
             found = await self.plan(desired, await self.reader.get(ref))
             if not found.is_write and found.live is not None:
@@ -282,6 +281,11 @@ class Writer:
         return await self.cluster.apply(
             resource, obj, manager=manager or self.manager, dry_run=dry_run, impersonate=self.reader.impersonate
         )
+
+
+def _has_gone(error: ApiError | Unreachable) -> bool:
+    """Whether the object of that UID may be gone. 409 is answered where nothing has its name, 422 where another has."""
+    return isinstance(error, ApiError) and (error.is_conflict or error.is_of_another)
 
 
 def _is_immutable(error: ApiError) -> bool:

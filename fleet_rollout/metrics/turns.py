@@ -15,6 +15,8 @@ from fleet_rollout.decide.canary.objects import Unasked
 PATIENCE = 30.0
 # How often those who wait look whether the address still answers, in parts of their time-out.
 LOOKS = 5
+# Whoever gives an answer less time than this looks as if it had this much.
+SHORTEST = 0.5
 
 
 class Turns:
@@ -62,9 +64,9 @@ class _Line:
         if not self.free.locked():
             await self.free.acquire()
             return
+        patience, timeout = max(PATIENCE, timeout), max(SHORTEST, timeout)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        patience = max(PATIENCE, timeout)
         try:
             async with asyncio.timeout(patience) as limit:
                 looking: asyncio.TimerHandle

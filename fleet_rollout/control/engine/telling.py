@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from fleet_rollout.decide.canary.addresses import Dial
+from fleet_rollout.decide.canary.addresses import AddressRefused, Dial, parse_url
 from fleet_rollout.decide.canary.hooks import Hook
 from fleet_rollout.decide.canary.objects import StepFailed
 from fleet_rollout.notify import webhooks
@@ -76,7 +76,7 @@ class Telling:
         try:
             while lane:
                 first = lane[0]
-                async with self._turn(first.hook.url):
+                async with self._turn(_server(first.hook.url)):
                     if lane and lane[0] is first:  # else it was dropped meanwhile
                         await self._tell(self._next(lane))
         finally:
@@ -99,8 +99,8 @@ class Telling:
             log.exception("Canary %s/%s: hook %s was not told", namespace, name, told.hook.name)
 
     @asynccontextmanager
-    async def _turn(self, url: str) -> AsyncIterator[None]:
-        turns = self._turns.setdefault(url, _Turns())
+    async def _turn(self, server: str) -> AsyncIterator[None]:
+        turns = self._turns.setdefault(server, _Turns())
         turns.users += 1
         try:
             async with turns.free:
@@ -108,7 +108,7 @@ class Telling:
         finally:
             turns.users -= 1
             if not turns.users:
-                del self._turns[url]
+                del self._turns[server]
 
 
 class _Turns:
@@ -117,3 +117,11 @@ class _Turns:
     def __init__(self) -> None:
         self.free = asyncio.Semaphore(AT_ONCE)
         self.users = 0
+
+
+def _server(url: str) -> str:
+    """Whose turns a hook takes: the gates and checks of others may be asked of the same server."""
+    try:
+        return str(parse_url(url).origin)
+    except AddressRefused:
+        return url

@@ -16,7 +16,7 @@ from fleet_rollout.decide.canary.addresses import Answer
 from fleet_rollout.decide.canary.hooks import Hook
 from fleet_rollout.decide.canary.objects import Unasked
 
-HANGS, FAILS, ODD = "http://hangs", "http://fails", "http://odd"
+HANGS, FAILS, ODD = "http://hangs", "http://fails", "http://odd /"
 
 
 class Hooks:
@@ -92,10 +92,12 @@ async def test_one_event_takes_no_longer_than_its_bound_whatever_the_hook_says(
     assert hooks.heard == [("http://works", 1)]
 
 
-async def test_one_address_is_not_told_of_all_canaries_at_once(hooks: Hooks) -> None:
+@pytest.mark.parametrize("url", ["http://works", "http://works/events?canary={}", "http://works:80/{}"])
+async def test_one_server_is_not_told_of_all_canaries_at_once(hooks: Hooks, url: str) -> None:
+    """It may be asked for gates and checks, too, which have to get their turn."""
     telling = Telling(lambda _: hooks)
     for number in range(50):
-        telling.leave(told(f"web-{number}", "http://works", number))
+        telling.leave(told(f"web-{number}", url.format(number), number))
     async with begun(telling), asyncio.timeout(5):
         await telling.finished()
     assert len(hooks.heard) == 50

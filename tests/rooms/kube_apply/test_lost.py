@@ -100,8 +100,9 @@ async def test_what_somebody_else_made_of_it_meanwhile_is_not_overwritten(
     assert (await live("configmaps", "lost"))["data"] == {"a": "theirs"}
 
 
+@pytest.mark.parametrize(("is_remade", "statuses"), [(False, [201, 409, 201]), (True, [201, 422, 200])])
 async def test_a_write_that_comes_late_makes_nothing_anew(
-    make: Any, faults: Faults, apply: Any, member: Any, live: Any
+    make: Any, faults: Faults, apply: Any, member: Any, live: Any, is_remade: bool, statuses: list[int]
 ) -> None:
     """What was there when it was planned, and has gone since, is made anew by a fresh look alone (class 5)."""
     await apply(make.config_map("lost", {"a": "1"}))
@@ -110,8 +111,12 @@ async def test_a_write_that_comes_late_makes_nothing_anew(
     applying = asyncio.create_task(apply(make.config_map("lost", {"a": "2"})))
     while not hold.arrived.is_set():
         await asyncio.sleep(0.05)
-    await member.api.delete(f"/api/v1/namespaces/{make.namespace}/configmaps/lost")
+    where = f"/api/v1/namespaces/{make.namespace}/configmaps"
+    await member.api.delete(f"{where}/lost")
+    if is_remade:
+        await member.api.create(where, {"metadata": {"name": "lost"}})
     hold.release()
-    assert await applying == [f"ConfigMap/{make.namespace}/lost created"]
-    assert [asked.status for asked in faults.writes if is_write(asked)] == [201, 409, 201]
+    what = "configured" if is_remade else "created"
+    assert await applying == [f"ConfigMap/{make.namespace}/lost {what}"]
+    assert [asked.status for asked in faults.writes if is_write(asked)] == statuses
     assert (await live("configmaps", "lost"))["data"] == {"a": "2"}

@@ -91,3 +91,18 @@ async def test_those_behind_a_queue_of_others_are_not_told_that_their_address_ha
 
     found = await asyncio.gather(*(crowded() for _ in range(3 * MOST)), return_exceptions=True)
     assert {type(each) for each in found} == {Unasked}
+
+
+@pytest.mark.parametrize("timeout", [1e-9, 0.0, -1.0])
+async def test_who_has_no_time_left_waits_without_looking_all_the_time(turns, timeout, monkeypatch):
+    looks = []
+    is_silent = module._Line._is_silent
+    monkeypatch.setattr(module._Line, "_is_silent", lambda *given: looks.append(given) or is_silent(*given))
+    stuck = [asyncio.create_task(ask(turns, "a", 60, 60)) for _ in range(MOST)]
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(ask(turns, "a", 0, timeout))
+    await asyncio.sleep(0.7)
+    assert len(looks) <= 5
+    for task in (*stuck, waiting):
+        task.cancel()
+    await asyncio.gather(*stuck, waiting, return_exceptions=True)
