@@ -74,6 +74,8 @@ class SyncReconciler:
         if draft.sync.spec.kustomization.suspend:
             await self._suspended(draft)
             return None
+        if not self._targets.is_wanted(draft.sync):
+            return await self._outlived(draft)
         try:
             return await self._bring(draft)
         except FleetRolloutError as error:
@@ -175,6 +177,15 @@ class SyncReconciler:
         if conds.is_true(draft.status.conditions, conds.READY):
             draft.change(observed_generation=draft.sync.metadata.generation)
         await draft.write()
+
+    async def _outlived(self, draft: Draft) -> float:
+        """Its policy is there no more, or its cluster has left; it stays until others have what it has.
+
+        It gets no newer content, so it writes nothing to the member: that would undo what those bring, again and again.
+        """
+        self._rollouts.observe(draft)
+        await draft.write()
+        return self._world.settings.dependency_retry
 
     async def report(self, key: Key, error: FleetRolloutError, again_in: float) -> None:
         obj = self._world.store.get(CLUSTER_SYNCS.plural, key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 from fleet_rollout.control.applications import first_fault
 from fleet_rollout.control.inventories import Incomplete, Inventories
 from fleet_rollout.control.loop import Key
-from fleet_rollout.control.world import ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, World
+from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, CLUSTERS, FLEETS, World
 from fleet_rollout.decide.dependencies import may_name, unmet
+from fleet_rollout.decide.hand_over import is_wanted
 from fleet_rollout.decide.inventory import parse_id
 from fleet_rollout.decide.metadata import Owner
 from fleet_rollout.decide.metric_names import TEMPLATE, ids_asked, template_ids
@@ -20,7 +22,9 @@ from fleet_rollout.errors import Transient, Waiting
 from fleet_rollout.kube.client import Cluster, NoSuchKind
 from fleet_rollout.kube.errors import kube_errors
 from fleet_rollout.kube.member import HOST_KIND
+from fleet_rollout_api.application import Application
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, InventoryEntry, RolloutRecord
+from fleet_rollout_api.fleet import Fleet
 from fleet_rollout_api.meta import ObjectName
 
 # By name, what decides what another ClusterSync has and wants.
@@ -53,6 +57,28 @@ class Targets:
         if reference.kind == HOST_KIND:
             return False
         return self._world.store.get(PLURALS[reference.kind], Key(namespace, reference.name)) is None
+
+    def is_wanted(self, sync: ClusterSync) -> bool:
+        """Whether its Application asks for it there; where that is not known, or is being deleted, it is as it was."""
+        namespace, cluster = sync.metadata.namespace, sync.spec.cluster
+        obj = self._world.store.get(APPLICATIONS.plural, Key(namespace, sync.spec.application))
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return True
+        try:
+            application = self._world.store.model(APPLICATIONS.plural, obj, Application)
+        except ValidationError:  # its own pass says so
+            return True
+        plural = PLURALS.get(cluster.kind)
+        member = self._world.store.get(plural, Key(namespace, cluster.name)) if plural else None
+        clusters: dict[tuple[str, str], Mapping[str, str] | None] = {}
+        if member is not None:  # where it is gone nothing can be written anyway
+            clusters[cluster.kind, cluster.name] = member["metadata"].get("labels") or {}
+        return is_wanted(application, sync, fleets=dict(self._fleets(namespace)), clusters=clusters)
+
+    def _fleets(self, namespace: str) -> Iterator[tuple[str, Fleet]]:
+        for obj in self._world.store.all(FLEETS.plural, namespace):
+            with contextlib.suppress(ValidationError):
+                yield obj["metadata"]["name"], self._world.store.model(FLEETS.plural, obj, Fleet)
 
     def owner(self, sync: ClusterSync) -> Owner:
         """The labels' content for objects of this ClusterSync."""

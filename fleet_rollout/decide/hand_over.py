@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet_rollout.decide import conditions, names
-from fleet_rollout.decide.placement import HOST
+from fleet_rollout.decide.placement import HOST, Clusters, Fleets, may_lead_to
 from fleet_rollout.decide.problems import Problem
-from fleet_rollout_api.application import SyncPolicy
+from fleet_rollout_api.application import Application, SyncPolicy
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, ClusterSyncSpec, WantedArtifact
 
 # A policy on a cluster.
@@ -60,6 +60,16 @@ class Unplaced:
 def is_leaving(sync: ClusterSync) -> bool:
     """Whether it is being deleted, and prunes what it has brought."""
     return sync.metadata.deletion_timestamp is not None
+
+
+def is_wanted(application: Application, sync: ClusterSync, *, fleets: Fleets, clusters: Clusters) -> bool:
+    """Whether `application` has this policy on this cluster still, as far as is known. What has not stays as it was."""
+    for index, policy in enumerate(application.spec.sync_policies):
+        name = names.policy_name(application.metadata.name, index, policy.name)
+        if name.lower() == sync.spec.policy.lower():  # a second one of the name is refused
+            is_it = name == sync.spec.policy and policy.kustomization is not None
+            return is_it and may_lead_to(application, policy, sync.spec.cluster, fleets=fleets, clusters=clusters)
+    return False
 
 
 def is_pending(sync: ClusterSync | None, spec: ClusterSyncSpec) -> bool:

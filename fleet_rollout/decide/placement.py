@@ -90,6 +90,23 @@ def resolve(application: Application, policy: SyncPolicy, *, fleets: Fleets, clu
     return _select(fleet, destination, clusters)
 
 
+def may_lead_to(
+    application: Application, policy: SyncPolicy, cluster: ClusterReference, *, fleets: Fleets, clusters: Clusters
+) -> bool:
+    """Whether `policy` goes to this one cluster, or is not known not to: `resolve` without a look at all the others."""
+    destination = destination_of(application, policy)
+    if destination is None:
+        return cluster == HOST
+    fleet = fleets.get(destination.fleet)
+    if fleet is None or fleet.metadata.deletion_timestamp is not None:
+        return True
+    key = (cluster.kind, cluster.name)
+    if all((member.kind or EMPTY_KIND, member.name) != key for member in fleet.spec.clusters):
+        return False
+    labels = clusters.get(key, {})
+    return key not in clusters or (labels is not None and matches(destination.cluster_selector, labels))
+
+
 def _select(fleet: Fleet, destination: Destination, clusters: Clusters) -> Placement:
     chosen: list[ClusterReference] = []
     unknown: list[ClusterReference] = []

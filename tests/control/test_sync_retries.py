@@ -47,7 +47,10 @@ class Scene:
             epoch=lambda: 1,
             recorder=SimpleNamespace(warning=lambda *_: None),
         )
-        targets = SimpleNamespace(require_dependencies=lambda _: None, beside=lambda _: self.beside)
+        self.is_wanted = True
+        targets = SimpleNamespace(
+            require_dependencies=lambda _: None, beside=lambda _: self.beside, is_wanted=lambda _: self.is_wanted
+        )
         writes = HubWrites(cast(Any, self.hub), self.store)
         self.reconciler = SyncReconciler(cast(Any, world), writes, cast(Any, targets), cast(Any, self), cast(Any, self))
 
@@ -162,3 +165,23 @@ async def test_an_object_that_moves_is_looked_at_again_when_those_beside_have_ch
     scene.now += patience
     await scene.reconciler.reconcile(KEY)
     assert scene.applied == 2
+
+
+@pytest.mark.parametrize("change", ["none", "interval", "failure", "request"])
+async def test_what_is_only_kept_for_others_writes_nothing_to_the_member(change: str) -> None:
+    """Neither at its interval nor after a failure: its content is old, and those that have taken over would undo it."""
+    scene = await failed(again_in=5.0) if change == "failure" else Scene()
+    await scene.reconciler.reconcile(KEY)
+    before, scene.is_wanted = scene.applied, False
+    if change == "request":
+        old = scene.hub.obj
+        metadata = old["metadata"] | {"generation": 2, "resourceVersion": "9999"}
+        scene.hub.obj = old | {"spec": old["spec"] | {"requestedAt": "now"}, "metadata": metadata}
+        scene.store.replace_all(CLUSTER_SYNCS.plural, [scene.hub.obj], "9999")
+    if change != "none":
+        scene.now += 4000
+    assert await scene.reconciler.reconcile(KEY) == Settings().dependency_retry
+    assert scene.applied == before
+    scene.is_wanted = True
+    await scene.reconciler.reconcile(KEY)
+    assert scene.applied == before + (change != "none")

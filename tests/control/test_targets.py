@@ -9,7 +9,7 @@ import pytest
 
 from fleet_rollout.control.store import Store
 from fleet_rollout.control.targets import Targets
-from fleet_rollout.control.world import CLUSTER_SYNCS, World
+from fleet_rollout.control.world import APPLICATIONS, ATTACHED_CLUSTERS, CLUSTER_SYNCS, FLEETS, World
 from fleet_rollout.decide.names import APP_LABEL
 from fleet_rollout.errors import Transient
 from fleet_rollout.settings import Settings
@@ -69,3 +69,58 @@ def test_who_is_beside_is_the_same_until_he_has_or_wants_something_else() -> Non
 def test_t43_a_dependency_that_cannot_be_read_is_named() -> None:
     with pytest.raises(Transient, match=SAID):
         targets(sync("base", ODD)).require_dependencies(OWN)
+
+
+GIT = {"gitRepository": {"url": "https://git/x", "interval": "1m"}}
+POLICY = {"name": "own", "kustomization": {"interval": "5m", "prune": True}, "destination": {"fleet": "shop"}}
+HERE, AWAY = [CLUSTER], [CLUSTER | {"name": "m2"}]
+LEAVING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+
+
+def applied_by(policy: Any, clusters: Any, labels: Any, **metadata: Any) -> Targets:
+    """The Application, the Fleet and the cluster beside OWN; None where one of them is not there."""
+    found = targets()
+    spec = {"source": GIT, "syncPolicies": [policy]}
+    for resource, name, more in (
+        (APPLICATIONS, "web", {"spec": spec} if policy is not None else None),
+        (FLEETS, "shop", {"spec": {"clusters": clusters}} if clusters is not None else None),
+        (ATTACHED_CLUSTERS, "m1", {}),
+    ):
+        if more is not None and (name != "m1" or labels is not None):
+            own = metadata if name == "web" else {"labels": labels} if name == "m1" else {}
+            obj = {"metadata": {"name": name, "namespace": "shop", **own}, **more}
+            found._world.store.replace_all(resource.plural, [obj], "1")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("policy", "clusters", "labels", "is_wanted"),
+    [
+        (POLICY, HERE, {}, True),
+        (POLICY | {"name": "renamed"}, HERE, {}, False),
+        (POLICY, AWAY, {}, False),
+        (POLICY, None, {}, True),
+        (POLICY, 7, {}, True),
+        (POLICY, HERE, None, True),
+        (POLICY | {"destination": {"fleet": "shop", "clusterSelector": {"matchLabels": {"a": "b"}}}}, HERE, {}, False),
+        (None, HERE, {}, True),
+        ({"name": "renamed", "kustomization": 7}, HERE, {}, True),
+    ],
+    ids=["here", "renamed", "away", "no Fleet", "odd Fleet", "no cluster", "labels", "no Application", "odd"],
+)
+def test_whether_a_cluster_sync_is_wanted_is_known_from_application_fleet_and_cluster(
+    policy: Any, clusters: Any, labels: Any, is_wanted: bool
+) -> None:
+    assert applied_by(policy, clusters, labels).is_wanted(OWN) is is_wanted
+
+
+def test_what_goes_with_its_application_is_left_to_that() -> None:
+    assert applied_by(POLICY | {"name": "renamed"}, HERE, {}, **LEAVING).is_wanted(OWN)
+
+
+def test_on_the_hub_there_is_no_cluster_to_look_for() -> None:
+    spec = sync("own")["spec"] | {"cluster": {"kind": "currentCluster", "name": "host"}}
+    hub = ClusterSync.model_validate(sync("own") | {"spec": spec})
+    bare = {name: value for name, value in POLICY.items() if name != "destination"}
+    assert applied_by(bare, HERE, {}).is_wanted(hub)
+    assert not applied_by(POLICY, HERE, {}).is_wanted(hub)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_rollout.decide import names
-from fleet_rollout.decide.hand_over import Held, has_taken_over
+from fleet_rollout.decide.hand_over import Held, has_taken_over, is_wanted
 from fleet_rollout.decide.plan import label_value, own_and_taken, plan_syncs
 from fleet_rollout_api.application import Application
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, WantedArtifact
@@ -68,6 +68,13 @@ def done(sync, **status):
         "inventory": {"entries": [{"id": f"ns_{sync.metadata.name}__ConfigMap", "v": "v1"}]},
     } | status
     return sync.model_copy(update={"status": sync.status.model_validate(sync.status.model_dump() | status)})
+
+
+MISSING = {"fleet": "other"}
+
+
+def with_other(*clusters, other=None):
+    return fleet(*clusters) | {"other": other}
 
 
 def created(result):
@@ -686,6 +693,31 @@ def test_any_text_becomes_a_valid_label_value(text):
 
 POLICIES = st.lists(st.sampled_from(["a", "b", "c", "a-attachedcluster", "p" * 60]), min_size=1, unique=True)
 CLUSTERS = st.lists(st.sampled_from(["m1", "m2", "attachedcluster-m1", "c" * 60]), unique=True)
+
+
+ODD = [policy("b") | {"kustomization": None}, policy("B"), policy(), policy("c", destination=MISSING)]
+LABELLED = policy("a", destination={"fleet": "shop", "clusterSelector": {"matchLabels": {"env": "x"}}})
+BARE = policy("p" * 60) | {"destination": None}
+READ = st.sampled_from(["m1", "m2"])
+
+
+@given(
+    old=st.lists(st.sampled_from([*ODD, LABELLED, BARE, policy("b"), policy("c")]), min_size=1, max_size=4),
+    new=st.lists(st.sampled_from([*ODD, LABELLED, BARE, policy("b"), policy("c")]), min_size=1, max_size=4),
+    named=st.lists(READ, unique=True),
+    known=st.dictionaries(READ, st.sampled_from([None, {}, {"env": "x"}])),
+    is_missing=st.booleans(),
+)
+def test_a_cluster_sync_is_wanted_just_where_the_plan_does_not_let_it_go(old, new, named, known, is_missing):
+    """Each is asked alone, without the whole plan."""
+    before = plan(application(*old), known=labels(m1={"env": "x"}, m2={"env": "x"}), fleets=with_other("m1", "m2"))
+    syncs, app = carried_out(before), application(*new)
+    fleets = {"other": None} if is_missing else with_other(*named)
+    result = plan(app, syncs, fleets=fleets, known=labels(**known))
+    going = {*result.delete, *(each.name for each in result.held)}
+    for sync in syncs:
+        wanted = is_wanted(app, sync, fleets=fleets, clusters=labels(**known))
+        assert wanted is (sync.metadata.name not in going)
 
 
 @given(old=POLICIES, old_clusters=CLUSTERS, new=POLICIES, new_clusters=CLUSTERS)
