@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fleet_rollout.decide import dependencies, engines, names
-from fleet_rollout.decide.hand_over import Held, Identity, Unplaced, is_leaving, is_pending, part
+from fleet_rollout.decide.hand_over import Awaited, HandOver, Held, Identity, Unplaced, is_leaving, is_pending
 from fleet_rollout.decide.metric_names import names_shared
 from fleet_rollout.decide.placement import Clusters, Fleets, Placement, destination_of, resolve
 from fleet_rollout.decide.problems import Problem
@@ -99,6 +99,7 @@ class _Scope:
 
     wanted: tuple[_Wanted, ...]
     unplaced: Mapping[str, Unplaced]
+    placed: frozenset[str]  # the policies of which it is known where they go
     problems: tuple[Problem, ...]
     is_read: bool  # what is not known is not there, and said to be so
 
@@ -137,7 +138,7 @@ def plan_syncs(
     directory = _directory(application, rows, taken, cross_namespace_refs)
     specs, problems = _specs(application, scope.wanted, rows, have, directory, artifact, requested_at)
     refused = _metrics_refused(scope.wanted)
-    frozen = {(each.policy, each.cluster) for each in refused}
+    frozen = {(each.policy, each.cluster): each for each in refused}
     pairs = list(zip(rows, specs, strict=True))
     create = [
         _new(application, row, spec)
@@ -146,7 +147,8 @@ def plan_syncs(
     ]
     wanted = {row.identity for row in rows}
     stale = [sync for key, sync in have.items() if key not in wanted and not scope.keeps(key)] + doubles
-    delete, held = part(stale, _pending(pairs, have), scope.unplaced.values(), have, artifact)
+    pending = _pending(pairs, have, frozen)
+    delete, held = HandOver(have, artifact, pending, scope.unplaced.values(), scope.placed, clusters).part(stale)
     return SyncPlan(
         tuple(create),
         tuple(_updates(pairs, have, frozen)),
@@ -226,6 +228,7 @@ def _not_supported(field: str, fix: str, policy: str = "") -> Problem:
 def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Scope:
     wanted: list[_Wanted] = []
     unplaced: dict[str, Unplaced] = {}
+    placed: set[str] = set()
     problems: list[Problem] = []
     is_read = True
     seen: set[str] = set()
@@ -245,9 +248,11 @@ def _scope(application: Application, fleets: Fleets, clusters: Clusters) -> _Sco
             wanted.append(_Wanted(name, policy, cluster, fleet, claims[0]))
         if placement.everything_unknown or placement.unknown:
             unplaced[name] = _unplaced(name, policy, placement)
+        else:
+            placed.add(name)
         is_read &= not placement.unknown and (not placement.everything_unknown or bool(placement.problems))
         problems += _new_problems(placement, name, problems)
-    return _Scope(tuple(wanted), unplaced, tuple(problems), is_read)
+    return _Scope(tuple(wanted), unplaced, frozenset(placed), tuple(problems), is_read)
 
 
 def _unplaced(name: str, policy: SyncPolicy, placement: Placement) -> Unplaced:
@@ -412,12 +417,14 @@ def _new(application: Application, row: Row, spec: ClusterSyncSpec) -> ClusterSy
 
 
 def _pending(
-    pairs: Sequence[tuple[Row, ClusterSyncSpec]], have: Mapping[Identity, ClusterSync]
-) -> dict[ClusterReference, list[str]]:
+    pairs: Sequence[tuple[Row, ClusterSyncSpec]],
+    have: Mapping[Identity, ClusterSync],
+    frozen: Mapping[tuple[str, ClusterReference | None], Problem],
+) -> dict[ClusterReference, list[Awaited]]:
     """Who has not brought yet what is wanted of it, or may not: its present spec says nothing of what is to come."""
-    pending: dict[ClusterReference, list[str]] = {}
+    pending: dict[ClusterReference, list[Awaited]] = {}
     for row, spec in pairs:
         sync = have.get(row.identity)
         if is_pending(sync, spec):
-            pending.setdefault(row.cluster, []).append(row.name)
+            pending.setdefault(row.cluster, []).append(Awaited(row.name, frozen.get(row.identity)))
     return pending

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fleet_rollout.decide import conditions, names
+from fleet_rollout.decide.hand_over import Held
 from fleet_rollout.decide.plan import SyncPlan
 from fleet_rollout.decide.problems import Problem
 from fleet_rollout.decide.rollout_phase import Verdict, judge
@@ -73,7 +74,7 @@ class RowState:
 def row_states(plan: SyncPlan, syncs: Sequence[ClusterSync], wanted: str | None) -> list[RowState]:
     """The rows in their order: the plan's, then what else is there, by name. `wanted` is the artifact's digest."""
     by_name = {sync.metadata.name: sync for sync in syncs}
-    held = {each.name: each.waits_for for each in plan.held}
+    held = {each.name: each for each in plan.held}
     rows = []
     for row in plan.rows:
         sync = by_name.pop(row.name, None)
@@ -85,13 +86,22 @@ def row_states(plan: SyncPlan, syncs: Sequence[ClusterSync], wanted: str | None)
         sync, spec = by_name[name], by_name[name].spec
         child = names.child_name(spec.policy, spec.cluster.kind, spec.cluster.name)
         if name in held:
-            standing = Standing("Unknown", HAND_OVER, f"kept until {', '.join(held[name])} has taken over")
+            standing = Standing("Unknown", HAND_OVER, _awaits(held[name]))
             rows.append(RowState(child, spec.policy, spec.cluster, sync, standing, leaving=True))
         elif name in plan.delete:
             rows.append(RowState(child, spec.policy, spec.cluster, sync, _leaving(sync), leaving=True))
         else:
             rows.append(_kept(_state(child, spec.policy, spec.cluster, sync, wanted, None), plan))
     return rows
+
+
+def _awaits(held: Held) -> str:
+    """What a policy that is not wanted any more is kept for. Who may never be there is not named, but why that is."""
+    awaited = [f"{', '.join(held.waits_for)} has taken over"] if held.waits_for else []
+    problems = dict.fromkeys(f"{each.reason}: {each.message}" for each in held.problems)
+    if problems:
+        awaited.append(f"this is mended: {'; '.join(problems)}")
+    return f"kept until {' and '.join(awaited)}"
 
 
 def _kept(row: RowState, plan: SyncPlan) -> RowState:

@@ -273,9 +273,10 @@ def test_a_policy_that_is_renamed_while_its_fleet_is_not_there_keeps_what_it_has
     syncs = carried_out(plan(application(policy("old"))))
     result = plan(application(policy("new")), syncs, fleets=fleets)
     assert (result.create, result.update, result.delete) == ((), (), ())
-    assert result.held == tuple(
-        Held(f"old-attachedcluster-{member}", (f"new-attachedcluster-{member}",)) for member in ("m1", "m2")
-    )
+    assert [each.name for each in result.held] == ["old-attachedcluster-m1", "old-attachedcluster-m2"]
+    is_told = tuple(result.unplaced.values())
+    for each, member in zip(result.held, ("m1", "m2"), strict=True):
+        assert (each.waits_for, each.problems) == ((() if is_told else (f"new-attachedcluster-{member}",)), is_told)
     empty = carried_out(plan(application(policy("old"))), applied=False)
     assert len(plan(application(policy("new")), empty, fleets=fleets).delete) == 2
     back = plan(application(policy("new")), syncs)
@@ -288,7 +289,7 @@ def test_names_by_place_that_shift_while_the_fleet_is_not_there_take_nothing_awa
     syncs = carried_out(plan(application(policy(kustomization=at("a")), policy(kustomization=at("b")))))
     result = plan(application(policy(kustomization=at("b"))), syncs, fleets={"shop": None}, clusters=("m1",))
     assert (result.update, result.delete) == ((), ())
-    assert result.held[0] == Held("web-1-attachedcluster-m1", ("web-0-attachedcluster-m1",))
+    assert result.held[0] == Held("web-1-attachedcluster-m1", problems=(result.unplaced["web-0"],))
 
 
 AT_A = {"kustomization": {"path": "a"}}
@@ -412,7 +413,8 @@ def test_a_removed_policy_waits_for_one_that_is_to_bring_its_objects_also_where_
     after = [measured("b", "q2" if is_refused else "q", kustomization=at("all")), measured("c", "q")]
     result = plan(application(*after), syncs, clusters=("m1",))
     assert (result.create, result.delete) == ((), ())
-    assert result.held == (Held("a-attachedcluster-m1", tuple(REFUSED[:1])),)
+    problems = result.problems[:1] if is_refused else ()
+    assert result.held == (Held("a-attachedcluster-m1", () if is_refused else tuple(REFUSED[:1]), problems),)
     mended = application(measured("b", "q2", kustomization=at("all")), measured("c", "q2"))
     result = plan(mended, carried_out(result, syncs), clusters=("m1",))
     assert result.delete == ()
@@ -424,7 +426,95 @@ def test_a_removed_policy_waits_where_one_beside_it_may_not_begin():
     syncs = carried_out(plan(application(policy("a"), measured("c", "q")), clusters=("m1",)))
     result = plan(application(measured("b", "q2"), measured("c", "q")), syncs, clusters=("m1",))
     assert (result.create, result.delete) == ((), ())
-    assert result.held == (Held("a-attachedcluster-m1", tuple(REFUSED[:1])),)
+    assert result.held == (Held("a-attachedcluster-m1", problems=result.problems[:1]),)
+
+
+def holding(sync, *ids, **status):
+    """What it has in its inventory."""
+    return done(sync, inventory={"entries": [{"id": f"ns_{each}__ConfigMap", "v": "v1"} for each in ids]}, **status)
+
+
+def record(**fields):
+    return {"namespace": "shop", "workload": "cart", "service": "cart", **fields}
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_renamed_policy_goes_when_another_one_has_all_it_has_whoever_else_may_not_change(is_refused):
+    """Held for good at an old commit, it would be in the way of the one that has taken over."""
+    others = [measured("z1", "q"), measured("z2", "q2")] if is_refused else [policy("z", destination=MISSING)]
+    fleets = with_other("m1")
+    syncs = plan(application(policy("a")), fleets=fleets, clusters=("m1",)).create
+    syncs = [holding(sync, "x", "y") for sync in syncs]
+    renamed = application(policy("b"), *others)
+    result = plan(renamed, syncs, artifact=C2, fleets=fleets, clusters=("m1",))
+    assert created(result) == ["b-attachedcluster-m1"]
+    assert [each.name for each in result.held] == ["a-attachedcluster-m1"]
+    for ids, gone in ((("x",), ()), (("x", "y", "new"), ("a-attachedcluster-m1",))):
+        after = [*syncs, holding(result.create[0], *ids)]
+        again = plan(renamed, after, artifact=C2, fleets=fleets, clusters=("m1",))
+        assert (again.delete, len(again.held)) == (gone, 1 - len(gone))
+
+
+PARTS = {"inventory_parts": ["p"]}
+ROLLOUT = {"rollout": record()}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_held"),
+    [
+        ({}, {}, False),
+        (PARTS, {}, True),
+        ({}, PARTS, False),
+        ({}, {"last_applied_digest": None}, True),
+        (ROLLOUT, {}, True),
+        (ROLLOUT, ROLLOUT, False),
+        (ROLLOUT, {"rollout": record(removing=True)}, True),
+        (ROLLOUT, {"rollout": record(workload="other")}, True),
+    ],
+    ids=["all", "parts", "its parts", "not applied", "rollout", "same", "removed", "another"],
+)
+def test_what_another_one_has_is_told_from_inventory_and_rollout(old, new, is_held):
+    fleets = with_other("m1")
+    first = plan(application(policy("a"), policy("b")), fleets=fleets, clusters=("m1",)).create
+    after = application(policy("b"), policy("z", destination=MISSING))
+    syncs = [holding(first[0], "x", **old), holding(first[1], "x", **new)]
+    result = plan(after, syncs, fleets=fleets, clusters=("m1",))
+    assert [each.name for each in result.held] == ["a-attachedcluster-m1"] * is_held
+    assert list(result.delete) == ["a-attachedcluster-m1"] * (not is_held)
+
+
+def test_those_that_go_themselves_take_nothing_over():
+    fleets = with_other("m1")
+    first = plan(application(policy("a"), policy("b"), policy("c")), fleets=fleets, clusters=("m1",)).create
+    a, b, c = (holding(sync, "x") for sync in first)
+    after = application(policy("z", destination=MISSING))
+    result = plan(after, [a, b, leaving(c)], fleets=fleets, clusters=("m1",))
+    assert [each.name for each in result.held] == ["a-attachedcluster-m1", "b-attachedcluster-m1"]
+    kept = application(policy("c"), policy("z", destination=MISSING))
+    assert len(plan(kept, [a, b, leaving(c)], fleets=fleets, clusters=("m1",)).held) == 2
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_member_that_leaves_a_fleet_waits_for_no_policy_of_another_one_that_is_missing(is_there):
+    app = application(policy("a"), policy("z", destination=MISSING))
+    syncs = carried_out(plan(app, fleets=with_other("m1", "m2")))
+    known = labels(m1={}, m2={} if is_there else None)
+    result = plan(app, syncs, fleets=with_other("m1"), known=known)
+    assert (result.delete, result.held) == (("a-attachedcluster-m2",), ())
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_it_waits_for_one_that_is_there_and_may_take_something_over(is_there):
+    """Until the cluster itself is gone: then nobody does."""
+    app = application(policy("a"), policy("z", destination=MISSING))
+    other = fleet("m2")["shop"]
+    syncs = carried_out(plan(app, fleets=with_other("m1", "m2", other=other)))
+    known = labels(m1={}, m2={} if is_there else None)
+    result = plan(app, syncs, fleets=with_other("m1"), known=known)
+    assert (result.delete, result.held) == (("a-attachedcluster-m2",), ())
+    result = plan(app, syncs, fleets=with_other("m1"), known=known, artifact=C2)
+    assert result.held == (Held("a-attachedcluster-m2", problems=(result.unplaced["z"],)),) * is_there
+    assert result.delete == ("a-attachedcluster-m2",) * (not is_there)
 
 
 @pytest.mark.parametrize("suspend", [True, False])

@@ -138,7 +138,7 @@ async def test_a_missing_fleet_is_named_and_awaited(story: Any) -> None:
     before = await story.config_map("m1", "a")
 
     await story.application(repository, policy(story, "renamed", path="./app"))
-    waits = "kept until renamed-attachedcluster-m1 has taken over"
+    waits = f"kept until this is mended: FleetNotFound: Fleet/{story.namespace}/fleet not found"
     await story.row("web-0-attachedcluster-m1", ready="Unknown", message=waits)
 
     await story.set_fleet(["m1"])
