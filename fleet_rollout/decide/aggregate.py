@@ -189,8 +189,8 @@ def _is_older(whole: _Whole) -> bool:
 
 def _unfinished(whole: _Whole) -> Standing | None:
     found = [row for row in whole.rows if row.standing.ready == "Unknown"]
-    if any(row.standing.ready == "False" for row in whole.rows):
-        found = [row for row in found if row.standing.reason != HAND_OVER]  # it waits for a row that has failed
+    if whole.plan.problems or any(row.standing.ready == "False" for row in whole.rows):
+        found = [row for row in found if row.standing.reason != HAND_OVER]  # it waits for what has failed or is missing
     if found:
         return Standing("Unknown", "Progressing", _joined(sentence(found), *_messages(whole.plan.problems)))
     if not whole.plan.complete:

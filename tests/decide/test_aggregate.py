@@ -466,6 +466,7 @@ def test_a_failure_is_not_hidden_by_what_is_held_for_it():
 
 
 def test_what_is_held_for_one_that_may_never_be_there_says_why():
+    """And the Application says it too: nothing is under way."""
     old, new = sync("m1", policy="old"), sync("m1", policy="new", applied=None)
     missing = Problem("FleetNotFound", "Fleet/ns/other not found; create it", policy="z")
     again = Problem("FleetNotFound", "Fleet/ns/other not found; create it", policy="y")
@@ -473,6 +474,7 @@ def test_what_is_held_for_one_that_may_never_be_there_says_why():
     found = status(old, plan=plan)
     said = f"this is mended: FleetNotFound: {missing.message}"
     assert found["syncStatus"][0]["message"] == f"kept until {said}"
+    assert claims(found, *ALL)[0] == ("False", "FleetNotFound")
     plan = planned(new, problems=(missing,), held=(Held(old.metadata.name, (new.metadata.name,), (missing,)),))
     found = status(old, new, plan=plan)
     assert found["syncStatus"][1]["message"] == f"kept until {new.metadata.name} has taken over and {said}"

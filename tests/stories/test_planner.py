@@ -140,6 +140,7 @@ async def test_a_missing_fleet_is_named_and_awaited(story: Any) -> None:
     await story.application(repository, policy(story, "renamed", path="./app"))
     waits = f"kept until this is mended: FleetNotFound: Fleet/{story.namespace}/fleet not found"
     await story.row("web-0-attachedcluster-m1", ready="Unknown", message=waits)
+    await story.condition("Ready", "False", "FleetNotFound")
 
     await story.set_fleet(["m1"])
     await story.applied(commit, "renamed-attachedcluster-m1")
