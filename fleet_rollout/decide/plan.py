@@ -18,7 +18,9 @@ from fleet_rollout.decide.problems import Problem
 from fleet_rollout_api.application import Application, SyncPolicy
 from fleet_rollout_api.cluster_sync import ClusterReference, ClusterSync, ClusterSyncSpec, Engine, WantedArtifact
 from fleet_rollout_api.fleet import Fleet
+from fleet_rollout_api.kustomization import KustomizationSpec
 from fleet_rollout_api.meta import ObjectMeta, ObjectName, OwnerReference
+from fleet_rollout_api.rollout import RolloutConfig
 
 LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 UNSUPPORTED_SOURCES = ("helm_repository", "oci_repository")
@@ -151,7 +153,7 @@ def plan_syncs(
     delete, held = HandOver(have, artifact, pending, scope.unplaced.values(), scope.placed, clusters).part(stale)
     return SyncPlan(
         tuple(create),
-        tuple(_updates(pairs, have, frozen)),
+        (*_updates(pairs, have, frozen), *_brakes(scope, have)),
         delete,
         held,
         tuple(rows),
@@ -386,17 +388,29 @@ def _updates(
         old = have.get(row.identity)
         if old is None or is_leaving(old):
             continue
-        allowed = _with_brakes(old.spec, spec) if row.identity in frozen else spec
+        allowed = _with_brakes(old.spec, spec.kustomization, spec.rollout) if row.identity in frozen else spec
         if allowed != old.spec:
             yield Update(row.name, allowed)
 
 
-def _with_brakes(old: ClusterSyncSpec, wanted: ClusterSyncSpec) -> ClusterSyncSpec:
-    """What stays as it is, but for `suspend`: in an emergency that has to be heard, whatever else is refused."""
-    kustomization = old.kustomization.model_copy(update={"suspend": wanted.kustomization.suspend})
+def _brakes(scope: _Scope, have: Mapping[Identity, ClusterSync]) -> Iterator[Update]:
+    """What is known of no place, and stays as it is there."""
+    for identity, old in have.items():
+        if not scope.keeps(identity) or is_leaving(old):
+            continue
+        source = scope.unplaced[identity[0]].source
+        assert source.kustomization is not None  # _refused
+        allowed = _with_brakes(old.spec, source.kustomization, source.defaulted().rollout)
+        if allowed != old.spec:
+            yield Update(old.metadata.name, allowed)
+
+
+def _with_brakes(old: ClusterSyncSpec, wanted: KustomizationSpec, rolled: RolloutConfig | None) -> ClusterSyncSpec:
+    """What stays as it is, but for `suspend`: in an emergency that has to be heard, whatever else may not change."""
+    kustomization = old.kustomization.model_copy(update={"suspend": wanted.suspend})
     rollout = old.rollout
-    if rollout is not None and wanted.rollout is not None:
-        policy = rollout.rollout_policy.model_copy(update={"suspend": wanted.rollout.rollout_policy.suspend})
+    if rollout is not None and rolled is not None:
+        policy = rollout.rollout_policy.model_copy(update={"suspend": rolled.rollout_policy.suspend})
         rollout = rollout.model_copy(update={"rollout_policy": policy})
     return old.model_copy(update={"kustomization": kustomization, "rollout": rollout})
 

@@ -518,6 +518,26 @@ def test_it_waits_for_one_that_is_there_and_may_take_something_over(is_there):
 
 
 @pytest.mark.parametrize("suspend", [True, False])
+@pytest.mark.parametrize("fleets", [{"shop": None}, {}], ids=["not there", "not read"])
+def test_suspend_is_heard_while_the_fleet_is_not_there(fleets, suspend):
+    """Of the policy and of its rollout, wherever it is already; all else stays as it is."""
+
+    def stopped(suspend, **kustomization):
+        found = policy("b", rollout=ROLLED | {"rolloutPolicy": ROLLED["rolloutPolicy"] | {"suspend": suspend}})
+        found["kustomization"] = found["kustomization"] | {"suspend": suspend} | kustomization
+        return application(found)
+
+    syncs = carried_out(plan(stopped(not suspend)))
+    result = plan(stopped(suspend, path="other"), [syncs[0], leaving(syncs[1])], fleets=fleets, artifact=C2)
+    [update] = result.update
+    assert update.name == "b-attachedcluster-m1"
+    assert (update.spec.artifact, update.spec.kustomization.path) == (C1, syncs[0].spec.kustomization.path)
+    assert update.spec.kustomization.suspend is update.spec.rollout.rollout_policy.suspend is suspend
+    again = plan(stopped(suspend, path="other"), carried_out(result, syncs[:1]), fleets=fleets, artifact=C2)
+    assert again.update == ()
+
+
+@pytest.mark.parametrize("suspend", [True, False])
 def test_suspend_is_heard_while_names_of_metrics_are_refused(suspend):
     """In an emergency it stops the policy, or its rollout; all else stays as it is."""
 
