@@ -7,7 +7,7 @@ from typing import Any
 
 from fleet_rollout.decide.canary.effects import CallHook, Notify
 from fleet_rollout.decide.canary.hooks import hooks_of
-from fleet_rollout.decide.canary.objects import StepFailed
+from fleet_rollout.decide.canary.objects import StepFailed, Unasked
 from fleet_rollout.decide.canary.run import Ended, Run, Steps
 
 Hook = Mapping[str, Any]
@@ -85,14 +85,25 @@ def confirm_promotion(run: Run, iterations: int) -> Steps[None]:
 
 
 def asks_for_rollback(run: Run) -> Steps[bool]:
-    """Whether a rollback hook passes: somebody wants the new version gone."""
+    """Whether a rollback hook passes: somebody wants the new version gone.
+
+    One that had no turn hides no other; Unasked where none of the others passes.
+    """
+    unasked = ""
     for hook in hooks_of(run.subject, "rollback"):
-        if (yield CallHook(hook, run.phase)) is None:
+        try:
+            refusal = yield CallHook(hook, run.phase)
+        except Unasked as error:
+            unasked = unasked or error.message
+            continue
+        if refusal is None:
             yield from run.warning(f"Rollback check {hook['name']} passed")
             yield from run.warning(f"Rolling back {run.subject.full_name} manual webhook invoked")
             yield Notify("warn", "Rolling back manual webhook invoked")
             return True
         yield from run.normal(f"Rollback hook {hook['name']} not signaling a rollback")
+    if unasked:
+        raise Unasked(unasked)
     return False
 
 

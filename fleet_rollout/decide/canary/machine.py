@@ -273,8 +273,15 @@ def promote_further(run: Run) -> Steps[None]:
 
 
 def roll_back_where_due(run: Run) -> Steps[None]:
-    """Somebody asks for it, or too many checks have failed."""
-    if (yield from hooks_run.asks_for_rollback(run)) or run.failed_checks >= run.subject.threshold:
+    """Somebody asks for it, or too many checks have failed, whether or not somebody can be asked."""
+    is_due = run.failed_checks >= run.subject.threshold
+    try:
+        is_due = (yield from hooks_run.asks_for_rollback(run)) or is_due
+    except Unasked as error:
+        if not is_due:
+            raise
+        yield from run.warning(error.message)
+    if is_due:
         yield from finish.roll_back(run)
 
 

@@ -25,7 +25,7 @@ from fleet_rollout.decide.canary.effects import (
 )
 from fleet_rollout.decide.canary.hooks import is_success
 from fleet_rollout.decide.canary.machine import tick
-from fleet_rollout.decide.canary.objects import Routes, StepFailed
+from fleet_rollout.decide.canary.objects import Routes, StepFailed, Unasked
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from tests.conformance.notation import Step
 from tests.conformance.scenario import PROMOTED, Http, Inputs, Ready, Sample, Scenario, merged
@@ -38,6 +38,8 @@ NOT_READY = {
     Ready.UNAVAILABLE: "waiting for rollout to finish: 0 of 1 (readyThreshold 100%) updated replicas are available",
 }
 GONE = ""  # for a config: it does not exist
+NO_TURN = 0  # for a hook: its address is crowded
+CROWDED = "http://h.test:80 is asked by too many at once: no turn within 30 s"
 MISSING = f"configmap podinfo-config.{NAMESPACE} does not exist, and deployment podinfo.{NAMESPACE} needs it"
 # What an effect of the machine does to nothing that this world knows of.
 WITHOUT_TRACE = frozenset(
@@ -211,6 +213,8 @@ class World:
 
     def _call(self, name: str) -> str | None:
         status = self.answers.get(name, 200)
+        if status == NO_TURN:
+            raise Unasked(CROWDED)
         return None if is_success(status) else f"status {status}"
 
 
