@@ -37,7 +37,7 @@ UNPROMOTED = (
     "mend the primary, then push another revision, which starts when the primary is ready"
 )
 CANARY_SERVES = "the new version keeps all traffic"
-PRIMARY_SERVES = "has the new version and all traffic, for the canary has no Pods or another revision by now"
+PRIMARY_SERVES = "has the new version and all traffic, until the canary is ready with the same version"
 # How far an analysis is; a mere new time is not worth a write.
 PROGRESS = ("phase", "canaryWeight", "iterations", "failedChecks")
 HASH_LENGTH = 16

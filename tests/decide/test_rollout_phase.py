@@ -218,7 +218,7 @@ def test_the_record_mirrors_the_status():
         (
             status("Failed", "h2", "h2", at=20, message="Canary promotion failed, primary not ready."),
             "Canary/shop/cart failed to be promoted: the primary is not ready, and has the new version and all "
-            "traffic, for the canary has no Pods or another revision by now; "
+            "traffic, until the canary is ready with the same version; "
             "mend the primary, then push another revision, which starts when the primary is ready",
         ),
         # Of a change of configuration alone the spec is the promoted one as well; it was rolled back.

@@ -17,6 +17,7 @@ from fleet_rollout.decide.canary.effects import Do, Measure, Notify, SetRoutes
 from fleet_rollout.decide.canary.objects import StepFailed, Unasked
 from fleet_rollout.decide.canary.run import ANALYSING, PROMOTING, Ended, Run, Steps
 from fleet_rollout.decide.canary.spec_hash import ADOPTED
+from fleet_rollout.decide.canary.status import is_promotion_failed
 from fleet_rollout.decide.canary.subject import EngineOptions, Subject
 from fleet_rollout.decide.canary.weights import weights_complaint
 
@@ -134,13 +135,46 @@ def withhold_traffic(run: Run) -> Steps[None]:
     if run.phase in (*ANALYSING, *PROMOTING):
         return
     if run.phase != "Waiting" and is_last_revision(run.status, run.fingerprint):
+        yield from _give_traffic_back(run)
         return
     routes = yield Do.READ_ROUTES
     if routes.canary > 0:
         yield from run.normal(f"Routing all traffic to primary: {run.subject.target} has not been analysed")
+    if run.status.get("canaryWeight"):
+        yield from run.write({"canaryWeight": 0})  # first: after a stop between the two the routes decide
+    if routes.canary > 0:
         yield SetRoutes(finish.ALL_PRIMARY)
-    if run.status.get("canaryWeight"):  # also after a stop between the two
-        yield from run.write({"canaryWeight": 0})
+
+
+def _give_traffic_back(run: Run) -> Steps[None]:
+    """The revision that a failed promotion has left all traffic is on the target again, after another one.
+
+    It was judged good, and the primary that has it is not ready: where its Pods are, they serve. With a ready primary
+    nothing has to be done. Where the traffic is there already, a stop has left the status behind.
+    """
+    is_judged = is_promotion_failed(run.status) and run.fingerprint.missing is None
+    if not is_judged or run.fingerprint.is_scaled_down or run.subject.provider == "kubernetes":
+        return
+    if run.status.get("canaryWeight"):
+        return
+    routes = yield Do.READ_ROUTES
+    if routes.canary == 0:
+        try:
+            yield Do.PRIMARY_READY
+        except StepFailed as error:
+            complaint = error.message
+        else:
+            return
+        try:
+            yield Do.CANARY_READY
+        except StepFailed as error:
+            yield from run.warning(complaint)
+            yield from run.warning(error.message)
+            return
+        yield from run.normal(f"Routing all traffic back to {run.subject.target}, which was analysed: {complaint}")
+        routes = finish.ALL_CANARY
+        yield SetRoutes(routes)
+    yield from run.write({"canaryWeight": routes.canary})
 
 
 def notice_revision(run: Run) -> Steps[None]:

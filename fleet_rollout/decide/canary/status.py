@@ -70,6 +70,12 @@ def promotion_failed(status: Mapping[str, Any], *, kind: str, now: str, weight: 
     return changes | {"canaryWeight": weight, "failedChecks": 0} | promoted
 
 
+def is_promotion_failed(status: Mapping[str, Any]) -> bool:
+    """Whether the last rollout has ended so: the target, while it is what was acted upon last, was judged good."""
+    found = status.get("conditions") or []
+    return status.get("phase") == "Failed" and any(each.get("message") == PROMOTION_FAILED for each in found)
+
+
 def _conditions(
     status: Mapping[str, Any], phase: str, kind: str, now: str, *, message: str | None = None
 ) -> dict[str, Any]:

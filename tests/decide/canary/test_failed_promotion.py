@@ -14,7 +14,7 @@ from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, intend, judge, observed
 from fleet_rollout_api.cluster_sync import Attribution, RolloutRecord
 from tests.conformance.scenario import Inputs, Ready, Scenario
-from tests.decide.canary.player import NOW, Player, Seen, World, run
+from tests.decide.canary.player import GONE, MISSING, NOT_READY, NOW, Player, Seen, World, run
 
 A, B, C = "1", "2", "3"
 BROKEN = Inputs(primary=Ready.STUCK)
@@ -191,18 +191,119 @@ def test_the_judged_revision_keeps_the_traffic_while_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Waiting"])
-def test_an_engine_that_stops_between_routes_and_status_goes_on(phase: str) -> None:
+def test_an_engine_that_stops_between_status_and_routes_goes_on(phase: str) -> None:
     player = failed()
     world = player.world
     world.status["phase"] = phase
     world.set(Inputs(revision=C, primary=Ready.STUCK))
-    at = next(n for n in range(1, 40) if isinstance(after_effects(world, n)[-1], SetRoutes))
-    run(world, tick(world.raw, world.options, NOW), effects=at)
-    assert (world.routes, world.status["canaryWeight"]) == (Routes(100, 0), 100)
+    stop_after(world, WriteStatus)
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(0, 100), 0)
     after(player, Inputs())
     assert (world.routes, world.status["canaryWeight"], world.status["phase"]) == (Routes(100, 0), 0, phase)
 
 
-def after_effects(world: World, count: int) -> list[Effect]:
-    """The first effects of the next tick, which changes nothing here."""
-    return run(copy.deepcopy(world), tick(world.raw, world.options, NOW), effects=count).effects
+def stop_after(world: World, kind: type[Effect]) -> None:
+    """The next tick, in which the engine is killed after its first effect of this kind."""
+    effects = run(copy.deepcopy(world), tick(world.raw, world.options, NOW)).effects
+    at = next(number for number, effect in enumerate(effects, 1) if isinstance(effect, kind))
+    run(world, tick(world.raw, world.options, NOW), effects=at)
+
+
+def withheld(inputs: Inputs = Inputs()) -> Player:  # noqa: B008
+    """B's promotion has failed, and then C took the traffic away from the target."""
+    player = failed()
+    after(player, replace(inputs, revision=C))
+    assert (player.world.status["phase"], player.world.routes) == ("Failed", Routes(100, 0))
+    return player
+
+
+GIVEN_BACK = (
+    "N Routing all traffic back to podinfo.test, which was analysed: "
+    "podinfo-primary.test not ready: deployment exceeded its progress deadline"
+)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_the_judged_revision_gets_its_traffic_back(skip: bool) -> None:
+    """Going back to what has served must restore the service where the primary is still broken."""
+    player = withheld()
+    world = player.world
+    assert after(player, Inputs(revision=B, spec={"skipAnalysis": skip})).events == [GIVEN_BACK]
+    assert (world.status["phase"], world.routes, world.status["canaryWeight"]) == ("Failed", Routes(0, 100), 100)
+    assert on_record(world) == WITH_B
+    for inputs in (Inputs(), Inputs(primary=Ready.READY), Inputs(primary=Ready.UNREADY)):
+        seen = after(player, inputs)
+        assert (seen.events, seen.writes, world.routes) == ([], 0, Routes(0, 100))
+        assert not any(isinstance(effect, SetRoutes) for effect in seen.effects)
+    after(player, Inputs(revision=C))
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(100, 0), 0)
+
+
+def test_it_waits_until_its_pods_are_ready() -> None:
+    player = withheld()
+    for inputs in (Inputs(revision=B, canary=Ready.UNREADY), Inputs()):
+        seen = after(player, inputs)
+        assert seen.events == [
+            "W podinfo-primary.test not ready: deployment exceeded its progress deadline",
+            f"W canary deployment podinfo.test not ready: {NOT_READY[Ready.UNREADY]}",
+        ]
+        assert (seen.writes, player.world.routes) == (0, Routes(100, 0))
+    assert after(player, Inputs(canary=Ready.READY)).events == [GIVEN_BACK]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        Inputs(revision=B, primary=Ready.READY),  # which has that revision
+        Inputs(revision=B, spec={"provider": "kubernetes"}),  # which moves no traffic
+        Inputs(revision=B, replicas=0),
+    ],
+)
+def test_nothing_is_given_back_where_it_would_not_help(inputs: Inputs) -> None:
+    player = withheld()
+    for each in (inputs, Inputs()):
+        seen = after(player, each)
+        assert (seen.events, seen.writes, player.world.routes) == ([], 0, Routes(100, 0))
+
+
+def test_nothing_is_given_back_while_a_config_of_it_is_missing() -> None:
+    player = withheld()
+    assert after(player, Inputs(revision=B, config=GONE)).events == [f"W {MISSING}"]
+    assert player.world.routes == Routes(100, 0)
+    after(player, Inputs(config="blue"))
+    assert player.world.routes == Routes(0, 100)
+
+
+def test_what_was_rolled_back_gets_no_traffic() -> None:
+    """The same phase and the same revision, but its analysis has failed."""
+    player = failed()
+    after(player, Inputs(revision=C, primary=Ready.READY))
+    after(player, Inputs(canary=Ready.STUCK))
+    assert (player.world.status["phase"], player.world.status["lastAppliedSpec"]) == ("Failed", C)
+    after(player, Inputs(replicas=1, canary=Ready.READY, primary=Ready.STUCK))
+    assert player.world.routes == Routes(100, 0)
+
+
+@pytest.mark.parametrize("primary", [Ready.STUCK, Ready.READY])
+def test_an_engine_that_stops_while_it_gives_traffic_back_goes_on(primary: Ready) -> None:
+    """The routes say where the traffic is."""
+    player = withheld()
+    world = player.world
+    world.set(Inputs(revision=B))
+    stop_after(world, SetRoutes)
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(0, 100), 0)
+    seen = after(player, Inputs(primary=primary))
+    assert (world.routes, world.status["canaryWeight"], seen.events) == (Routes(0, 100), 100, [])
+
+
+def test_the_judged_revision_is_back_after_a_stop_while_traffic_was_withheld() -> None:
+    player = failed()
+    world = player.world
+    world.set(Inputs(revision=C))
+    stop_after(world, WriteStatus)
+    after(player, Inputs(revision=B))
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(0, 100), 100)
+    world.set(Inputs(revision=C))
+    stop_after(world, SetRoutes)
+    after(player, Inputs(revision=B))
+    assert (world.routes, world.status["canaryWeight"]) == (Routes(0, 100), 100)
