@@ -215,8 +215,9 @@ def require_primary(run: Run) -> Steps[None]:
 
 
 def read_routes(run: Run) -> Steps[None]:
-    """The routing object says where the traffic is, not the status."""
-    run.routes = yield Do.READ_ROUTES
+    """The routing object says where the traffic is, not the status. A start has looked at it already, and moved it."""
+    if run.phase in (*ANALYSING, *PROMOTING):
+        run.routes = yield Do.READ_ROUTES
 
 
 def pass_start_gate(run: Run) -> Steps[None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet_rollout.decide.canary.effects import Effect, SetRoutes, WriteStatus
+from fleet_rollout.decide.canary.effects import Do, Effect, SetRoutes, WriteStatus
 from fleet_rollout.decide.canary.machine import tick
 from fleet_rollout.decide.canary.objects import Routes
 from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, intend, judge, observed
@@ -188,6 +188,16 @@ def test_the_judged_revision_keeps_the_traffic_while_nothing_changes() -> None:
     for inputs in (Inputs(), Inputs(primary=Ready.READY), Inputs(primary=Ready.UNREADY)):
         after(player, inputs)
         assert (player.world.routes, player.world.status["canaryWeight"]) == (Routes(0, 100), 100)
+
+
+def test_a_start_looks_at_the_routes_before_they_are_moved_alone() -> None:
+    """Of an HTTPRoute that was just moved no gateway has said yet that it has it, which is no reason to wait."""
+    player = failed()
+    world = player.world
+    seen = after(player, Inputs(revision=C, primary=Ready.READY))
+    moved = next(number for number, effect in enumerate(seen.effects) if isinstance(effect, SetRoutes))
+    assert Do.READ_ROUTES not in seen.effects[moved:]
+    assert (world.status["phase"], world.routes) == ("Progressing", Routes(100, 0))
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Waiting"])
