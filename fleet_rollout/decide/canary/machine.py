@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -105,18 +106,40 @@ def prepare_traffic(run: Run) -> Steps[None]:
     yield Do.RECONCILE_ROUTES
 
 
+PREPARATIONS = (prepare_services, probe_metrics, prepare_primary, prepare_scaler, prepare_traffic)
+
+
+def prepare(run: Run) -> Steps[None]:
+    """What everything that follows stands on. Without it the tick ends, but what nobody has judged serves nobody."""
+    try:
+        for step in PREPARATIONS:
+            yield from step(run)
+    except StepFailed:
+        if not run.is_initialising:
+            with suppress(StepFailed):  # the first complaint is the one to mend
+                yield from _look_at_target(run)
+                yield from withhold_traffic(run)
+        raise
+
+
+def _look_at_target(run: Run) -> Steps[None]:
+    """What it is now. Of configs that cannot be told, those on record count (Q24)."""
+    run.fingerprint = yield Do.FINGERPRINT
+    if run.fingerprint.missing is not None:
+        run.fingerprint = replace(run.fingerprint, configs=run.status.get("trackedConfigs"))
+
+
 def initialise(run: Run) -> Steps[None]:
     """Take the target as it is for the promoted revision.
 
     Where a config that it needs is missing, nothing begins; what is under way goes on by the spec alone, so that
     traffic that is on the target comes away from it (Q24).
     """
-    run.fingerprint = yield Do.FINGERPRINT
+    yield from _look_at_target(run)
     if run.fingerprint.missing is not None:
         yield from run.warning(run.fingerprint.missing)
         if run.is_initialising:
             raise Ended
-        run.fingerprint = replace(run.fingerprint, configs=run.status.get("trackedConfigs"))
     if run.is_initialising:
         yield from run.sync("Initialized")
         run.found_phase = run.phase
@@ -342,11 +365,7 @@ STEPS: tuple[Step, ...] = (
     greet,
     respect_suspension,
     inspect,
-    prepare_services,
-    probe_metrics,
-    prepare_primary,
-    prepare_scaler,
-    prepare_traffic,
+    prepare,
     initialise,
     withhold_traffic,
     notice_revision,

@@ -10,10 +10,10 @@ import pytest
 
 from fleet_rollout.decide.canary.effects import Do, Effect, SetRoutes, WriteStatus
 from fleet_rollout.decide.canary.machine import tick
-from fleet_rollout.decide.canary.objects import Routes
+from fleet_rollout.decide.canary.objects import Routes, StepFailed
 from fleet_rollout.decide.rollout_phase import Verdict, Workload, applied, intend, judge, observed
 from fleet_rollout_api.cluster_sync import Attribution, RolloutRecord
-from tests.conformance.scenario import Inputs, Ready, Scenario
+from tests.conformance.scenario import Inputs, Ready, Scenario, merged
 from tests.decide.canary.player import GONE, MISSING, NOT_READY, NOW, Player, Seen, World, run
 
 A, B, C = "1", "2", "3"
@@ -181,6 +181,60 @@ def test_what_is_kept_waiting_serves_nobody(nobody_judged: dict[str, str], kept:
         assert not [effect for effect in later.effects if isinstance(effect, SetRoutes | WriteStatus)]
     after(player, Inputs(primary=Ready.READY, spec={"analysis": {"stepWeights": None, "stepWeight": 20}}, hooks=OPEN))
     assert (world.status["phase"], world.routes) == ("Progressing", Routes(100, 0))
+
+
+NO_SCALER = "horizontalpodautoscaler podinfo.test does not exist"
+
+
+class Failing(World):
+    """Some effects cannot be done, for another reason than the world knows."""
+
+    failing: tuple[Do, ...] = ()
+
+    def _do(self, effect: Do) -> Any:
+        if effect in self.failing:
+            raise StepFailed(NO_SCALER if effect is not Do.READ_ROUTES else "not found")
+        return super()._do(effect)
+
+
+def that_fails(*failing: Do) -> Player:
+    """A failed promotion, after which some effects of the next ticks fail."""
+    player = failed()
+    player.world.spec = merged(player.world.spec, {"autoscalerRef": {"kind": "HorizontalPodAutoscaler", "name": "x"}})
+    player.world.__class__ = Failing
+    player.world.failing = failing  # type: ignore[attr-defined]
+    return player
+
+
+@pytest.mark.parametrize("config", ["blue", GONE])
+@pytest.mark.parametrize("failing", [Do.RECONCILE_SERVICES, Do.CREATE_PRIMARY, Do.CREATE_SCALER, Do.RECONCILE_ROUTES])
+def test_what_cannot_be_prepared_serves_nobody(failing: Do, config: str) -> None:
+    """The next commit has dropped the autoscaler, too: a complaint at each tick, and no traffic meanwhile."""
+    player = that_fails(failing)
+    world = player.world
+    told = [f"W {NO_SCALER}"]
+    seen = after(player, Inputs(revision=C, config=config))
+    assert seen.events == ["N Routing all traffic to primary: podinfo.test has not been analysed", *told]
+    assert (world.routes, world.status["canaryWeight"], on_record(world)) == (Routes(100, 0), 0, WITH_B)
+    seen = after(player, Inputs())
+    assert (seen.events, seen.writes) == (told, 0)
+    if config != GONE:
+        after(player, Inputs(revision=B))
+        assert world.routes == Routes(0, 100)
+
+
+@pytest.mark.parametrize("beside", [Do.READ_ROUTES, Do.FINGERPRINT])
+def test_the_first_complaint_is_the_one_that_is_told(beside: Do) -> None:
+    player = that_fails(Do.CREATE_SCALER, beside)
+    assert after(player, Inputs(revision=C)).events == [f"W {NO_SCALER}"]
+
+
+def test_a_first_start_only_complains() -> None:
+    world = Failing(Scenario("any", "any", "In 0 100:0", {"autoscalerRef": {"kind": "x", "name": "x"}}, is_idle=True))
+    world.failing = (Do.CREATE_PRIMARY,)
+    seen = Player(world).tick()
+    assert seen.events[-1] == f"W {NO_SCALER}"
+    assert Do.FINGERPRINT not in seen.effects
 
 
 def test_the_judged_revision_keeps_the_traffic_while_nothing_changes() -> None:
