@@ -93,6 +93,30 @@ class LabCluster:
             return False
         return True
 
+    async def delete_crds(self, *names: str, timeout: float = 60.0) -> None:
+        """Delete CRDs with their objects, and wait until they are gone; one that is not there is gone.
+
+        A server that fails to list the objects, as when their storage is being made anew after a change of the CRD,
+        may look again only minutes later, with its resync: its retry can meet a conflict with the status that it
+        wrote itself, and no event follows. Any change of ours makes it look at once.
+        """
+        for name in names:
+            await self.api.delete(f"{CRDS}/{name}")
+        async with asyncio.timeout(timeout):
+            while not all([await self._is_crd_gone(name) for name in names]):  # noqa: ASYNC110 -- a plain client
+                await asyncio.sleep(0.1)
+
+    async def _is_crd_gone(self, name: str) -> bool:
+        crd = await self.api.find(path := f"{CRDS}/{name}")
+        if crd is None:
+            return True
+        conditions = (crd.get("status") or {}).get("conditions") or []
+        if any(c["type"] == "Terminating" and c["reason"] == "InstanceDeletionFailed" for c in conditions):
+            touched = {"metadata": {"annotations": {"fleet-rollout-lab/seen": crd["metadata"]["resourceVersion"]}}}
+            with contextlib.suppress(ApiAnswer):  # gone meanwhile
+                await self.api.merge(path, touched)
+        return False
+
     def kubeconfig_for(self, user: str, groups: Sequence[str] = (), lifetime: datetime.timedelta = LIFETIME) -> bytes:
         """A kubeconfig of any user and groups, by a client certificate; RBAC alone says what it may do.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+
 import aiohttp
 import pytest
 
 from fleet_rollout.lab.api import Api, ApiAnswer
-from fleet_rollout.lab.lab import KubectlFailed
+from fleet_rollout.lab.lab import CRDS, KubectlFailed
 
 
 async def test_hub_and_members_are_different_clusters(hub, members, namespace):
@@ -58,6 +60,25 @@ async def test_a_token_of_another_cluster_is_refused(hub, member):
         await stranger.get("/api/v1/namespaces")
     await stranger.close()
     assert refused.value.status == 401
+
+
+async def test_crds_are_deleted_with_their_objects(spare):
+    group = f"{secrets.token_hex(4)}.example.org"
+    name = f"things.{group}"
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    spec = {"group": group, "scope": "Cluster", "names": {"kind": "Thing", "plural": "things"}, "versions": [version]}
+    crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name}}
+    await spare.api.apply(f"{CRDS}/{name}", {**crd, "spec": spec})
+    await spare.crds_established()
+    one = {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "one"}}
+    await spare.api.apply(f"/apis/{group}/v1/things/one", one)
+    await spare.delete_crds(name, f"absent.{group}")
+    assert await spare.api.find(f"{CRDS}/{name}") is None
+    # The same kind anew has none of the old objects.
+    await spare.api.apply(f"{CRDS}/{name}", {**crd, "spec": spec})
+    await spare.crds_established()
+    assert await spare.api.items(f"/apis/{group}/v1/things") == []
+    await spare.delete_crds(name)
 
 
 async def test_a_stopped_member_returns_with_port_and_data(spare, namespace):

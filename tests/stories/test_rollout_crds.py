@@ -13,13 +13,11 @@ import pytest
 import yaml
 
 from fleet_rollout.lab import binaries
+from fleet_rollout.lab.lab import CRDS
 from tests.stories.rollouts import TESTER, Place, custom_metric, files, policy, rollout
 
 SYNC = "web-0-attachedcluster-spare"
 KINDS = ("canaries", "metrictemplates", "alertproviders")
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-# The API server takes its time to end the objects of a definition first.
-LONG = 180.0
 LABEL = "apps.kurator.dev/installed-by"
 
 
@@ -29,22 +27,12 @@ async def find(cluster: Any, kind: str) -> dict[str, Any] | None:
 
 
 @pytest.fixture
-async def bare(spare: Any, eventually: Any) -> AsyncIterator[Any]:
+async def bare(spare: Any) -> AsyncIterator[Any]:
     """A member that knows nothing of Flagger, before and after. Asked for before `story`, whose service would help."""
-
-    async def without() -> None:
-        for kind in KINDS:
-            if await find(spare, kind) is not None:
-                await spare.api.delete(f"{CRDS}/{kind}.flagger.app")
-
-        async def are_gone() -> bool:
-            return [await find(spare, kind) for kind in KINDS] == [None] * len(KINDS)
-
-        await eventually(are_gone, LONG)
-
-    await without()
+    names = [f"{kind}.flagger.app" for kind in KINDS]
+    await spare.delete_crds(*names)
     yield spare
-    await without()
+    await spare.delete_crds(*names)
 
 
 async def begin(story: Any, cluster: Any, rolled_out: dict[str, Any]) -> Any:

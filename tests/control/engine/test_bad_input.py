@@ -361,11 +361,7 @@ async def without_gloo(members: dict[str, LabCluster], namespace: Any, flagger_c
     elsewhere = members["m3"]
     await elsewhere.kubectl("apply", "--server-side", "--force-conflicts", "-k", "config/crd/member")
     await elsewhere.crds_established()
-    for item in crd_files.definitions("gloo"):
-        if await elsewhere.api.find(path := f"{CRDS}/{item['metadata']['name']}"):
-            await elsewhere.api.delete(path)
-        while await elsewhere.api.find(path):
-            await asyncio.sleep(0.1)
+    await elsewhere.delete_crds(*(item["metadata"]["name"] for item in crd_files.definitions("gloo")))
     made = Scene(elsewhere, await namespace("engine", on=[elsewhere]))
     yield made
     await made.close()

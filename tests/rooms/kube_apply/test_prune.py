@@ -220,8 +220,7 @@ async def test_kc90_objects_whose_crd_is_gone_are_gone_with_it(apply, prune, mak
     await served("v1", "v2")
     objects = widgets(widget, make, "a", "b")
     await apply(*objects)
-    crd = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{widget['metadata']['name']}"
-    await member.api.request("DELETE", crd)
+    await member.delete_crds(widget["metadata"]["name"])
     await served()
     pruned = await prune(*objects)
     assert {line.split()[-1] for line in lines(pruned)} == {"deleted"}
